@@ -1,0 +1,1 @@
+"""What the shop is: one folder per domain, grouped as in map.py, each with the same files."""

@@ -1,0 +1,1 @@
+"""Drills: each replays an incident, then shows with figures how the shop survives it."""

@@ -1,0 +1,1 @@
+"""Machinery that knows no domain; an engine may own tables or processes."""

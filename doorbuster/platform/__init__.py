@@ -1,0 +1,1 @@
+"""Foundations without commerce and without tables: calls, database, errors, ids, money, clock, HTTP, batching."""

@@ -1,0 +1,1 @@
+"""The outside world as separate processes with durable ledgers; nothing here imports the shop."""
