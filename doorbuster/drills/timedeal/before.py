@@ -29,6 +29,8 @@ MAX_SECONDS_UNTIL_DEADLOCK = 20.0
 ORDERS_PER_SECOND_AT_MOST = 8_000
 SAMPLE_EVERY_S = 0.05
 SERVER_COUNTS_WITHIN_S = 3.0
+GRACE_S = 0.5
+ALONE_WITHIN_S = 10.0
 
 __all__ = ["DrillCannotRun", "marks", "run_before", "run_stage"]
 
@@ -48,7 +50,7 @@ async def run_before(
     if not 0 < seconds <= MAX_SECONDS:
         raise ValueError(f"seconds per stage must lie between 0 and {MAX_SECONDS:g}, not {seconds:g}")
     tell = on_progress or (lambda what, share: None)
-    crowd = demand(seed, int(max(seconds, 4.0) * ORDERS_PER_SECOND_AT_MOST) // 10 * 10)
+    crowd = demand(seed, int(max(seconds, 4.0) * ORDERS_PER_SECOND_AT_MOST))
     async with scratch_schema(dsn) as scratch:
         tell("what pg_locks shows", 0.0)
         observations = await observe_locks(scratch)
@@ -124,6 +126,7 @@ def _report(stage: Stage, shop: Shop, answers: Answers, counted: int, ledger: Le
         attempted=answers.attempted,
         accepted=answers.accepted,
         refused=dict(answers.refused),
+        refused_share=round(answers.refused.total() / max(1, answers.attempted), 4),
         accepted_units=answers.accepted_units,
         refused_units=dict(answers.refused_units),
         unanswered=answers.unanswered,
@@ -161,9 +164,10 @@ class _Witness:
 @asynccontextmanager
 async def _sampling(scratch: Scratch, witness: _Witness) -> AsyncIterator[None]:
     """Samples what waits for a lock while the body runs: the deadlocked wait for deadlock_timeout, so they show."""
+    stop = asyncio.Event()
 
     async def sample() -> None:
-        while True:
+        while not stop.is_set():
             rows = await scratch.control.fetch(
                 "SELECT pid, query FROM pg_stat_activity WHERE application_name = $1 AND wait_event_type = 'Lock'",
                 scratch.schema,
@@ -175,8 +179,8 @@ async def _sampling(scratch: Scratch, witness: _Witness) -> AsyncIterator[None]:
     try:
         yield
     finally:
-        sampler.cancel()
-        await asyncio.gather(sampler, return_exceptions=True)
+        stop.set()
+        await sampler
 
 
 async def _connections_to_use(scratch: Scratch) -> int:
@@ -193,16 +197,20 @@ async def _connections_to_use(scratch: Scratch) -> int:
 
 
 async def _wait_until_alone(scratch: Scratch) -> None:
-    """The books are read when no session of the stage is left that could still write."""
-    give_up = time.monotonic() + SERVER_COUNTS_WITHIN_S
-    while time.monotonic() < give_up:
-        others = await scratch.control.fetchval(
-            "SELECT count(*) FROM pg_stat_activity WHERE application_name = $1 AND pid <> pg_backend_pid()",
+    """The books are read when no session of the stage is left that could still write. One cut off in the middle
+    of a statement does not notice by itself, so it is ended. Raises TimeoutError when one does not go."""
+    started = time.monotonic()
+    while (waited_s := time.monotonic() - started) < ALONE_WITHIN_S:
+        others = await scratch.control.fetch(
+            "SELECT pid, $2 AND pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE application_name = $1 AND pid <> pg_backend_pid()",
             scratch.schema,
+            waited_s > GRACE_S,
         )
         if not others:
             return
         await asyncio.sleep(0.02)
+    raise TimeoutError(f"sessions of the drill did not end within {ALONE_WITHIN_S:g} s: {others}")
 
 
 async def _deadlocks_counted_by_server(scratch: Scratch) -> int:

@@ -55,7 +55,9 @@ def _process(edge: _Edge, trace: Trace, seen_by_server: Mapping[int, str]) -> Cy
         waits_for=edge.waits_for,
         blocked_by=edge.blocked_by,
         waits_for_row=last.row if last else "",
-        changed_rows=trace.changed_rows,
+        # Without the statement it waited in: when both answers arrive in one turn of the event loop, a survivor's may
+        # be on record as done before the victim's error is looked at.
+        changed_rows=tuple(statement.row for statement in trace.statements[:-1] if statement.changed),
         statement=last.sql if last else "",
         statement_seen_by_server=seen_by_server.get(edge.pid, ""),
     )

@@ -56,8 +56,11 @@ class Ledger(msgspec.Struct, frozen=True):
 
 
 class StageReport(msgspec.Struct, frozen=True):
-    """One way of taking stock, with its figures. Rates are per second of wall time; latencies are in milliseconds and
-    cover the orders that reached the database, from the buyer's click to the answer, the wait for a connection too."""
+    """One way of taking stock, with its figures.
+
+    `refused_share` is of the attempted orders, 0 to 1. Rates are per second of wall time; latencies are in milliseconds
+    and cover the orders that reached the database, from the buyer's click to the answer, the wait for a connection too.
+    """
 
     name: str
     title: str
@@ -67,6 +70,7 @@ class StageReport(msgspec.Struct, frozen=True):
     attempted: int
     accepted: int
     refused: dict[str, int]
+    refused_share: float
     accepted_units: int
     refused_units: dict[str, int]
     unanswered: int
@@ -85,11 +89,6 @@ class StageReport(msgspec.Struct, frozen=True):
     ledger: Ledger
     elapsed_s: float
     connections: int
-
-    @property
-    def refused_share(self) -> float:
-        """Refused orders of the attempted ones, 0 to 1."""
-        return sum(self.refused.values()) / self.attempted if self.attempted else 0.0
 
 
 class LockRow(msgspec.Struct, frozen=True, rename={"tuple_no": "tuple"}):

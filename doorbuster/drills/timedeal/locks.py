@@ -200,7 +200,7 @@ def _the_next_holds_it_until_commit(rows: tuple[LockRow, ...]) -> LockObservatio
         step="holder_commits",
         did="first: COMMIT",
         answer=f"Only the end of the transaction lets go of the row: at first's COMMIT second gets it, and third now"
-        f" waits for ShareLock on transaction {holder}, that of second. A row sells as fast as its transactions commit.",
+        f" waits for ShareLock on transaction {holder}, that of second. A row sells as fast as they commit.",
         confirmed=[(row.locktype, row.transactionid, row.mode, row.blocked_by) for row in waits]
         == [("transactionid", holder, "ShareLock", ("second",))],
         rows=rows,

@@ -81,7 +81,12 @@ async def scratch_schema(dsn: str) -> AsyncIterator[Scratch]:
         yield Scratch(dsn, schema, control, await _deadlock_setting(control))
     finally:
         control.terminate()
-        await _finish(_drop(dsn, schema))
+        try:
+            await _finish(_drop(dsn, schema))
+        except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as problem:
+            raise DrillCannotRun(
+                f"PostgreSQL did not let the drill clean up ({problem}); when it answers: DROP SCHEMA {schema} CASCADE"
+            ) from problem
 
 
 async def _deadlock_setting(control: asyncpg.Connection[asyncpg.Record]) -> dict[str, str]:
