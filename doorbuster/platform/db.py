@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import asyncpg
 import msgspec
@@ -17,7 +17,11 @@ from doorbuster.platform import settings
 from doorbuster.platform.calls import open_transaction
 from doorbuster.platform.errors import OutcomeUnknown, Unavailable
 
-Connection = asyncpg.pool.PoolConnectionProxy
+if TYPE_CHECKING:
+    Conn = asyncpg.pool.PoolConnectionProxy[asyncpg.Record]
+else:
+    # The class is generic for type checkers only.
+    Conn = asyncpg.pool.PoolConnectionProxy
 _json = msgspec.json.Encoder()
 
 _ACQUIRE_TIMEOUT_S = 5.0
@@ -77,7 +81,7 @@ class Database:
             return self._pool
 
     @asynccontextmanager
-    async def connection(self) -> AsyncIterator[Connection[asyncpg.Record]]:
+    async def connection(self) -> AsyncIterator[Conn]:
         """A pooled connection outside any transaction. `Unavailable` when the database is away."""
         try:
             pool = await self._open()
@@ -93,7 +97,7 @@ class Database:
                 await pool.release(connection)
 
     @asynccontextmanager
-    async def transaction(self) -> AsyncIterator[Connection[asyncpg.Record]]:
+    async def transaction(self) -> AsyncIterator[Conn]:
         """One transaction, READ COMMITTED. Raises `OutcomeUnknown` when the connection is lost at COMMIT.
 
         A connection lost earlier raises `Unavailable`: nothing was committed. No verb may be called inside.

@@ -1,0 +1,194 @@
+"""Composition root: mounts the domains' routes, subscribes their consumers, runs their sweepers, serves one worker.
+
+`python -m doorbuster.app --socket PATH` is one worker with all built domains; everything else it needs stands in the
+settings file named by DOORBUSTER_SETTINGS.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import signal
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import structlog
+import uvloop
+from granian.constants import Interfaces
+from granian.server.embed import Server
+from litestar import Litestar, MediaType, Request, Response, get
+from litestar.config.app import AppConfig
+from litestar.datastructures import State
+from litestar.openapi import OpenAPIConfig
+from litestar.openapi.spec import Components, SecurityScheme
+
+from doorbuster import __version__
+from doorbuster.domains.activation import deal
+from doorbuster.domains.activation.deal import consumers as deal_consumers
+from doorbuster.domains.activation.deal import routes as deal_routes
+from doorbuster.domains.commerce import order, payment
+from doorbuster.domains.commerce.order import consumers as order_consumers
+from doorbuster.domains.commerce.order import routes as order_routes
+from doorbuster.domains.item import stock
+from doorbuster.domains.item.catalog import routes as catalog_routes
+from doorbuster.domains.item.price import routes as price_routes
+from doorbuster.domains.item.stock import routes as stock_routes
+from doorbuster.domains.user.account import routes as account_routes
+from doorbuster.engines import payment_router
+from doorbuster.engines.event_log import EventLog, Subscription
+from doorbuster.platform import calls, db, settings, telemetry
+from doorbuster.platform.calls import SYSTEM
+from doorbuster.platform.errors import Refusal, Unavailable
+from doorbuster.platform.http import ctx_from, render_error, require_role
+
+_LOG = structlog.get_logger("app")
+MAX_BODY = 8_388_608
+SATURATED_S = 2.0
+_ROUTES = (
+    *account_routes.ROUTES,
+    *catalog_routes.ROUTES,
+    *price_routes.ROUTES,
+    *stock_routes.ROUTES,
+    *deal_routes.ROUTES,
+    *order_routes.ROUTES,
+)
+
+SUBSCRIPTIONS = (
+    Subscription(
+        "commerce.order", "commerce.payment", frozenset({"PaymentSettled"}), order_consumers.on_payment_settled
+    ),
+    Subscription("activation.deal", "item.stock", frozenset({"AllotmentChanged"}), deal_consumers.on_allotment_changed),
+)
+
+# (name, seconds between rounds, what to do). Every round may run in every worker at once.
+SWEEPERS: tuple[tuple[str, float, Callable[[], Awaitable[int]]], ...] = (
+    ("order", 0.5, lambda: order.sweep(SYSTEM, 64)),
+    ("payment", 0.5, lambda: payment.resolve(SYSTEM, 64)),
+    ("stock", 1.0, lambda: stock.sweep(SYSTEM, 256)),
+    ("deal", 2.0, lambda: deal.sweep(SYSTEM, 16)),
+    ("orphans", 10.0, lambda: order.release_orphans(SYSTEM)),
+)
+
+
+@get("/livez", include_in_schema=False)
+async def livez() -> Response[bytes]:
+    """The event loop turns: nothing else is asked, so that no dependency can cause a restart."""
+    return Response(b'{"status":"ok"}', media_type=MediaType.JSON)
+
+
+@get("/readyz", include_in_schema=False)
+async def readyz(state: State) -> Response[bytes]:
+    """Whether this worker can take more: its own saturation only, or all workers would leave together."""
+    if state.draining or state.probe.lag_s > SATURATED_S:
+        return Response(b'{"status":"busy"}', status_code=503, media_type=MediaType.JSON)
+    return Response(b'{"status":"ok"}', media_type=MediaType.JSON)
+
+
+@get("/metrics", include_in_schema=False)
+async def metrics(request: Request[Any, Any, Any]) -> Response[bytes]:
+    """This worker's metrics, for admins."""
+    require_role(ctx_from(request), "admin")
+    return Response(telemetry.metrics(), headers={"content-type": telemetry.METRICS_TYPE})
+
+
+@get("/api/v1/openapi.json", include_in_schema=False)
+async def openapi(request: Request[Any, Any, Any]) -> Response[dict[str, Any]]:
+    """The whole API as OpenAPI 3.1."""
+    return Response(request.app.openapi_schema.to_schema(), media_type=MediaType.JSON)
+
+
+def create_app() -> Litestar:
+    """The web application of one worker, with all built domains."""
+    probe = telemetry.LoopProbe()
+
+    @contextlib.asynccontextmanager
+    async def background(app: Litestar) -> AsyncIterator[None]:
+        log = EventLog()
+        await log.start(SUBSCRIPTIONS)
+        tasks = [asyncio.create_task(probe.run())]
+        tasks += [asyncio.create_task(_sweep(name, every_s, work)) for name, every_s, work in SWEEPERS]
+        try:
+            yield
+        finally:
+            app.state.draining = True
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            await log.stop()
+            await payment_router.close()
+            await db.close_all()
+
+    def describe(config: AppConfig) -> AppConfig:
+        config.openapi_config = OpenAPIConfig(
+            title="Doorbuster",
+            version=__version__,
+            description="A commerce backend for time deals. Errors are problem+json (RFC 9457) with a stable `code`.",
+            path="/api/v1/litestar-openapi",
+            render_plugins=[],
+            components=Components(
+                security_schemes={"token": SecurityScheme(type="http", scheme="bearer", bearer_format="JWT")}
+            ),
+            security=[{"token": []}],
+        )
+        return config
+
+    return Litestar(
+        route_handlers=[*_ROUTES, livez, readyz, metrics, openapi],
+        exception_handlers={Exception: render_error},
+        lifespan=[background],
+        state=State({"probe": probe, "draining": False}),
+        on_app_init=[describe],
+        request_max_body_size=MAX_BODY,
+        logging_config=None,
+        debug=False,
+    )
+
+
+async def _sweep(name: str, every_s: float, work: Callable[[], Awaitable[int]]) -> None:
+    """Run one sweeper for ever: at once again while there is work, else after its pause."""
+    while True:
+        try:
+            found = await work()
+        except (Refusal, Unavailable) as error:
+            _LOG.warning("sweeper_waits", sweeper=name, why=str(error))
+            found = 0
+        except Exception as error:
+            # A bug in one round must not end the sweeper; it is loud in the log and in the metric of its absence.
+            _LOG.error("sweeper_failed", sweeper=name, exc_info=error)
+            found = 0
+        await asyncio.sleep(0 if found else every_s)
+
+
+async def serve(socket: Path) -> None:
+    """Serve this worker on a Unix socket until SIGTERM or SIGINT, then finish what is in flight."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    socket.unlink(missing_ok=True)
+    server = Server(
+        create_app(), uds=socket, interface=Interfaces.ASGI, backlog=1024, backpressure=2048, log_enabled=False,
+        websockets=False,
+    )  # fmt: skip
+    serving = asyncio.create_task(server.serve())
+    await asyncio.wait([serving, asyncio.create_task(stop.wait())], return_when=asyncio.FIRST_COMPLETED)
+    server.stop()
+    await serving
+    socket.unlink(missing_ok=True)
+
+
+def main() -> None:
+    """One worker process."""
+    parser = argparse.ArgumentParser(description="One Doorbuster worker on a Unix socket.")
+    parser.add_argument("--socket", type=Path, required=True)
+    socket = parser.parse_args().socket
+    now = settings.load()
+    telemetry.configure(now.log_level)
+    calls.use_looped(now.calls == "looped")
+    uvloop.run(serve(socket))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Buying: payment and the order process."""

@@ -1,0 +1,233 @@
+"""The one writer of orders: placements and transitions of many requests in one transaction (group commit)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+import msgspec
+
+from doorbuster.domains.commerce.order import errors, events, rules, store
+from doorbuster.domains.commerce.order.models import OrderLine, OrderRow, ShipTo
+from doorbuster.engines import event_log
+from doorbuster.platform import settings
+from doorbuster.platform.batching import Batcher
+from doorbuster.platform.errors import NotFound, Refusal
+
+PLACE_WITHIN_S = 20.0
+"""An order must be written so soon after its hold was made; the scan gives up older holds without an order."""
+
+
+class Placement(msgspec.Struct, frozen=True):
+    """A new order. `place_by` is judged by the database's clock as it is written."""
+
+    id: UUID
+    customer_id: UUID
+    request_hash: str
+    currency: str
+    total_minor: int
+    lines: tuple[OrderLine, ...]
+    place_by: datetime
+    deal_id: UUID | None = None
+    ship_to: ShipTo | None = None
+    payment_id: UUID | None = None
+
+
+class Advance(msgspec.Struct, frozen=True):
+    """One step of an order that exists."""
+
+    id: UUID
+    event: str
+    payment_id: UUID | None = None
+    code: str = ""
+    cancel_key: str | None = None
+    cancel_hash: str | None = None
+
+
+class Written(msgspec.Struct, frozen=True):
+    """The order as it now stands, and whether this request is what moved it."""
+
+    row: OrderRow
+    moved: bool
+
+
+_WRITER: Batcher[Placement | Advance, Written] | None = None
+
+_TRIED: dict[tuple[UUID, str], int] = {}
+"""(order, event) → version that a batch of this process wrote but was not answered for: when the connection is lost at
+COMMIT the batch is run again, finds its own work done, and must still say that this request is what did it."""
+
+
+async def write(change: Placement | Advance) -> Written:
+    """Write one change in the next batch.
+
+    A placement of an id that exists, and a step that the table does not have from here, move nothing and answer with
+    the order as it stands. Refuses with PlacedTooLate and NotFound.
+    """
+    global _WRITER
+    if _WRITER is None:
+        now = settings.current()
+        _WRITER = Batcher("commerce.order", _run, limit=now.batch_limit, writers=now.batch_writers)
+    return await _WRITER.submit(change)
+
+
+async def _run(changes: Sequence[Placement | Advance]) -> Sequence[Written | Refusal]:
+    placements = {change.id: change for change in changes if isinstance(change, Placement)}
+    steps = [change for change in changes if isinstance(change, Advance)]
+    async with store.DB.transaction() as conn:
+        locked = await store.lock_orders(conn, [step.id for step in steps]) if steps else {}
+        now = await store.clock(conn)
+        book = _Book(now, locked)
+        in_time = [one for one in placements.values() if now < one.place_by]
+        made = await store.insert_orders(conn, [book.place(one) for one in in_time]) if in_time else set()
+        _TRIED.update({(key, book.orders[key].event): 1 for key in made})
+        book.keep(made)
+        found = {key for key in placements if key not in made}
+        known = await store.read_orders_in(conn, list(found)) if found else {}
+        answers: list[Written | Refusal] = []
+        for change in changes:
+            if isinstance(change, Advance):
+                answers.append(book.advance(change))
+            elif change.id in made:
+                answers.append(Written(book.orders[change.id], True))
+                made.discard(change.id)
+                known[change.id] = book.orders[change.id]
+            elif change.id in known:
+                row = known[change.id]
+                answers.append(Written(row, _TRIED.get((row.id, row.event)) == row.version == 1))
+            else:
+                answers.append(errors.PlacedTooLate())
+        await store.insert_transitions(conn, book.transitions)
+        if book.moved:
+            await store.update_orders(conn, [book.as_update(key) for key in book.moved])
+        await event_log.publish(conn, book.facts)
+    for key in [key for key in _TRIED if key[0] in book.orders]:
+        del _TRIED[key]
+    return answers
+
+
+class _Book:
+    """The batch's orders in memory, and what is to be written of them."""
+
+    def __init__(self, now: datetime, orders: dict[UUID, OrderRow]) -> None:
+        self.now = now
+        self.orders = orders
+        self.moved: dict[UUID, None] = {}
+        self.transitions: list[dict[str, Any]] = []
+        self.facts: list[event_log.Fact] = []
+
+    def place(self, one: Placement) -> dict[str, Any]:
+        """The row of a new order; its transition and fact count only if it is really made (see `keep`)."""
+        event = "placed" if one.payment_id is None else "placed_paying"
+        state = rules.NEXT[("", event)]
+        pay_by = self.now + timedelta(seconds=settings.current().payment_window_s)
+        row = OrderRow(
+            id=one.id,
+            customer_id=one.customer_id,
+            state=state,
+            version=1,
+            request_hash=one.request_hash,
+            deal_id=one.deal_id,
+            currency=one.currency,
+            total_minor=one.total_minor,
+            lines=one.lines,
+            ship_to=one.ship_to,
+            pays_at_once=one.payment_id is not None,
+            payment_id=one.payment_id,
+            answer_version=1 if one.payment_id is None else None,
+            cancel_key=None,
+            cancel_hash=None,
+            pay_by=pay_by,
+            attempt=0,
+            created_at=self.now,
+            updated_at=self.now,
+            event=event,
+        )
+        self.orders[one.id] = row
+        return {
+            "id": row.id,
+            "customer_id": row.customer_id,
+            "state": state,
+            "request_hash": row.request_hash,
+            "deal_id": row.deal_id,
+            "currency": row.currency,
+            "total_minor": row.total_minor,
+            "lines": row.lines,
+            "ship_to": row.ship_to,
+            "pays_at_once": row.pays_at_once,
+            "payment_id": row.payment_id,
+            "answer_version": row.answer_version,
+            "pay_by": pay_by,
+            "step_deadline": self._deadline(row),
+            "at": self.now,
+        }
+
+    def keep(self, made: set[UUID]) -> None:
+        """Write down the transitions and facts of the orders that were made."""
+        for key in made:
+            row = self.orders[key]
+            self._write_down(row, "OrderPlaced")
+
+    def advance(self, step: Advance) -> Written | Refusal:
+        row = self.orders.get(step.id)
+        if row is None:
+            return NotFound("There is no such order")
+        state = rules.decide(row, step.event, step.payment_id, self.now)
+        if state is None:
+            return Written(row, row.event == step.event and _TRIED.get((row.id, row.event)) == row.version)
+        version = row.version + 1
+        answers = row.pays_at_once and row.answer_version is None and state in rules.ANSWERS
+        row = msgspec.structs.replace(
+            row,
+            state=state,
+            version=version,
+            payment_id=step.payment_id if step.event == "pay" else row.payment_id,
+            answer_version=version if answers else row.answer_version,
+            cancel_key=step.cancel_key or row.cancel_key,
+            cancel_hash=step.cancel_hash or row.cancel_hash,
+            updated_at=self.now,
+            event=step.event,
+            code=step.code,
+        )
+        self.orders[row.id] = row
+        self.moved[row.id] = None
+        _TRIED[(row.id, step.event)] = version
+        self._write_down(row, rules.PUBLISHED.get(state))
+        return Written(row, True)
+
+    def as_update(self, key: UUID) -> dict[str, Any]:
+        row = self.orders[key]
+        return {
+            "id": row.id,
+            "state": row.state,
+            "version": row.version,
+            "payment_id": row.payment_id,
+            "answer_version": row.answer_version,
+            "cancel_key": row.cancel_key,
+            "cancel_hash": row.cancel_hash,
+            "step_deadline": self._deadline(row),
+            "at": self.now,
+        }
+
+    def _write_down(self, row: OrderRow, fact: str | None) -> None:
+        self.transitions.append({
+            "order_id": row.id, "version": row.version, "event": row.event, "state": row.state,
+            "payment_id": row.payment_id, "code": row.code, "at": self.now,
+        })  # fmt: skip
+        if fact is not None:
+            content = events.OrderFact(
+                row.id, row.customer_id, row.state, row.currency, row.total_minor, row.lines, row.deal_id
+            )
+            self.facts.append(events.order_fact(fact, content, row.version))
+
+    def _deadline(self, row: OrderRow) -> datetime | None:
+        if row.state in rules.AT_REST:
+            return None
+        if row.state == "awaiting_payment":
+            return row.pay_by
+        patience = rules.PATIENCE_S[row.state]
+        if row.state == "paying":
+            patience += settings.current().payment_timeout_s
+        return self.now + timedelta(seconds=patience)

@@ -1,0 +1,130 @@
+"""What order takes and gives. Amounts are minor units of the order's currency; times are aware, UTC."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Literal
+from uuid import UUID
+
+import msgspec
+
+State = Literal[
+    "awaiting_payment", "paying", "payment_unknown", "captured", "paid", "cancel_pending", "cancelling", "cancelled",
+    "expiring", "expired", "refunding", "refunded_no_stock",
+]  # fmt: skip
+Text = Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
+
+
+class WishedLine(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """So many of one option, at the price the buyer saw (when given, another price today is refused)."""
+
+    option_id: UUID
+    quantity: Annotated[int, msgspec.Meta(ge=1, le=1_000_000)]
+    unit_price_minor: Annotated[int, msgspec.Meta(ge=0, le=10**15)] | None = None
+
+
+class ShipTo(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Where it goes. The country is ISO 3166-1 alpha-2."""
+
+    name: Text
+    line1: Text
+    city: Text
+    postal_code: Annotated[str, msgspec.Meta(min_length=1, max_length=20)]
+    country: Annotated[str, msgspec.Meta(pattern="^[A-Z]{2}$")]
+    line2: Annotated[str, msgspec.Meta(max_length=200)] = ""
+    region: Annotated[str, msgspec.Meta(max_length=200)] = ""
+    phone: Annotated[str, msgspec.Meta(max_length=40)] = ""
+
+
+class Pay(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How to pay: a method and the provider's token for the instrument, which is never stored or logged."""
+
+    method: Literal["card"]
+    instrument: Annotated[str, msgspec.Meta(min_length=1, max_length=64, pattern="^[A-Za-z0-9_]+$")]
+
+
+class Place(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A wish to buy."""
+
+    lines: Annotated[tuple[WishedLine, ...], msgspec.Meta(min_length=1, max_length=50)]
+    currency: Annotated[str, msgspec.Meta(pattern="^[A-Z]{3}$")] | None = None
+    deal_id: UUID | None = None
+    ship_to: ShipTo | None = None
+    payment: Pay | None = None
+
+
+class Cancel(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Why, for the timeline."""
+
+    reason: Annotated[str, msgspec.Meta(max_length=200)] = ""
+
+
+class OrderLine(msgspec.Struct, frozen=True):
+    """One line as placed."""
+
+    option_id: UUID
+    item_id: UUID
+    quantity: int
+    unit_price_minor: int
+
+
+class PaymentSummary(msgspec.Struct, frozen=True):
+    """The last payment begun for the order, as far as it is known."""
+
+    payment_id: UUID
+    state: str
+    code: str
+
+
+class Order(msgspec.Struct, frozen=True):
+    """An order as it stood at `version`."""
+
+    id: UUID
+    state: State
+    version: int
+    currency: str
+    total_minor: int
+    lines: tuple[OrderLine, ...]
+    created_at: datetime
+    updated_at: datetime
+    pay_by: datetime
+    deal_id: UUID | None = None
+    ship_to: ShipTo | None = None
+    payment: PaymentSummary | None = None
+
+
+class Step(msgspec.Struct, frozen=True):
+    """One line of the timeline: what happened, and the state it led to."""
+
+    version: int
+    event: str
+    state: State
+    at: datetime
+    code: str = ""
+    payment_id: UUID | None = None
+
+
+class OrderRow(msgspec.Struct, frozen=True):
+    """An order's row with the last transition's code, as the process needs it. Never leaves this domain."""
+
+    id: UUID
+    customer_id: UUID
+    state: State
+    version: int
+    request_hash: str
+    deal_id: UUID | None
+    currency: str
+    total_minor: int
+    lines: tuple[OrderLine, ...]
+    ship_to: ShipTo | None
+    pays_at_once: bool
+    payment_id: UUID | None
+    answer_version: int | None
+    cancel_key: str | None
+    cancel_hash: str | None
+    pay_by: datetime
+    attempt: int
+    created_at: datetime
+    updated_at: datetime
+    code: str = ""
+    event: str = ""

@@ -1,0 +1,22 @@
+-- Each query must return no rows, at any moment, whatever was killed.
+
+-- succeeded_has_evidence: a payment that succeeded has exactly one attempt that did.
+SELECT p.id FROM payment p
+ WHERE p.state IN ('succeeded', 'refunding', 'refunded')
+   AND 1 <> (SELECT count(*) FROM attempt a WHERE a.payment_id = p.id AND a.state = 'succeeded');
+
+-- settled_has_no_live_attempt: nothing is open under a payment that is settled.
+SELECT p.id FROM payment p JOIN attempt a ON a.payment_id = p.id AND a.state IN ('sending', 'unknown', 'pending')
+ WHERE p.state NOT IN ('processing', 'unknown');
+
+-- amounts_agree: an attempt asks for what the payment says.
+SELECT p.id FROM payment p JOIN attempt a ON a.payment_id = p.id
+ WHERE (a.amount_minor, a.currency) IS DISTINCT FROM (p.amount_minor, p.currency);
+
+-- refund_cannot_exceed_capture: what goes back is at most what came in.
+SELECT p.id FROM payment p JOIN refund r ON r.payment_id = p.id AND r.state <> 'refused'
+ GROUP BY p.id, p.amount_minor, r.provider_id HAVING sum(r.amount_minor) > p.amount_minor;
+
+-- refunded_has_refund: a refunded payment has a refund that succeeded.
+SELECT p.id FROM payment p
+ WHERE p.state = 'refunded' AND NOT EXISTS (SELECT 1 FROM refund r WHERE r.payment_id = p.id AND r.state = 'succeeded');

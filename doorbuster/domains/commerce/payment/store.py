@@ -1,0 +1,156 @@
+"""All SQL of payment. Locks: payments by id, then their attempts follow the payment's lock."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from uuid import UUID
+
+import asyncpg
+
+from doorbuster.domains.commerce.payment.models import Charge, Payment
+from doorbuster.platform import db
+from doorbuster.platform.db import Conn
+
+DB = db.of("commerce.payment")
+
+_PAYMENT = "id, order_id, amount_minor, currency, state, code, request_hash, version"
+_ATTEMPT = "payment_id, number, provider, reference, idempotency_key, amount_minor, currency, state, provider_id"
+
+
+def _payment(row: asyncpg.Record) -> Payment:
+    return Payment(*row)
+
+
+async def insert_started(conn: Conn, charges: Sequence[Charge], provider: str, first_look_s: float) -> set[UUID]:
+    """Payments and their first attempts, for those that collide with nothing; returns which were made."""
+    rows = await conn.fetch(
+        "INSERT INTO payment (id, order_id, customer_id, amount_minor, currency, request_hash, state)"
+        " SELECT payment_id, order_id, customer_id, amount_minor, currency, request_hash, 'processing'"
+        " FROM json_to_recordset($1::json) AS n(payment_id uuid, order_id uuid, customer_id uuid, amount_minor bigint,"
+        " currency text, request_hash text) ORDER BY payment_id ON CONFLICT DO NOTHING RETURNING id",
+        db.rows([
+            {
+                "payment_id": c.payment_id, "order_id": c.order_id, "customer_id": c.customer_id,
+                "amount_minor": c.amount_minor, "currency": c.currency, "request_hash": c.request_hash,
+            }
+            for c in charges
+        ]),
+    )  # fmt: skip
+    made = [row[0] for row in rows]
+    await conn.execute(
+        "INSERT INTO attempt (payment_id, number, provider, reference, idempotency_key, amount_minor, currency, state,"
+        " next_inquiry_at) SELECT id, 1, $2, id || '.1', id || '.1', amount_minor, currency, 'sending',"
+        " clock_timestamp() + make_interval(secs => $3) FROM payment WHERE id = ANY($1::uuid[])",
+        made,
+        provider,
+        first_look_s,
+    )
+    return set(made)
+
+
+async def read_by_ids(conn: Conn, ids: Sequence[UUID]) -> dict[UUID, Payment]:
+    query = f"SELECT {_PAYMENT} FROM payment WHERE id = ANY($1::uuid[])"
+    return {row[0]: _payment(row) for row in await conn.fetch(query, ids)}
+
+
+async def read_live(conn: Conn, order_ids: Sequence[UUID]) -> dict[UUID, Payment]:
+    """The live payment of each order, by order."""
+    rows = await conn.fetch(
+        f"SELECT {_PAYMENT} FROM payment WHERE order_id = ANY($1::uuid[])"
+        " AND state IN ('processing', 'unknown', 'succeeded', 'refunding')",
+        order_ids,
+    )
+    return {row["order_id"]: _payment(row) for row in rows}
+
+
+async def lock_payments(conn: Conn, ids: Sequence[UUID]) -> dict[UUID, Payment]:
+    query = f"SELECT {_PAYMENT} FROM payment WHERE id = ANY($1::uuid[]) ORDER BY id FOR UPDATE"
+    return {row[0]: _payment(row) for row in await conn.fetch(query, ids)}
+
+
+async def read_attempts(conn: Conn, payment_ids: Sequence[UUID]) -> list[asyncpg.Record]:
+    """The last attempt of each payment; read under the payments' locks."""
+    return list(
+        await conn.fetch(
+            f"SELECT DISTINCT ON (payment_id) {_ATTEMPT} FROM attempt WHERE payment_id = ANY($1::uuid[])"
+            " ORDER BY payment_id, number DESC",
+            payment_ids,
+        )
+    )
+
+
+async def write_attempts(conn: Conn, rows: Sequence[dict[str, object]]) -> None:
+    await conn.execute(
+        "UPDATE attempt a SET state = n.state, provider_id = CASE WHEN n.provider_id = '' THEN a.provider_id"
+        " ELSE n.provider_id END, code = n.code"
+        " FROM json_to_recordset($1::json) AS n(payment_id uuid, number int, state text, provider_id text, code text)"
+        " WHERE a.payment_id = n.payment_id AND a.number = n.number",
+        db.rows(rows),
+    )
+
+
+async def write_payments(conn: Conn, rows: Sequence[dict[str, object]]) -> None:
+    await conn.execute(
+        "UPDATE payment p SET state = n.state, code = n.code, version = n.version, updated_at = clock_timestamp()"
+        " FROM json_to_recordset($1::json) AS n(id uuid, state text, code text, version bigint) WHERE p.id = n.id",
+        db.rows(rows),
+    )
+
+
+async def insert_abandoned(conn: Conn, charge: Charge) -> None:
+    """A payment that never began, so that whoever would begin it late finds it failed."""
+    await conn.execute(
+        "INSERT INTO payment (id, order_id, customer_id, amount_minor, currency, request_hash, state, code)"
+        " VALUES ($1, $2, $3, $4, $5, $6, 'failed', 'never_started') ON CONFLICT DO NOTHING",
+        charge.payment_id, charge.order_id, charge.customer_id, charge.amount_minor, charge.currency,
+        charge.request_hash,
+    )  # fmt: skip
+
+
+async def insert_refund(conn: Conn, refund_id: UUID, attempt: asyncpg.Record, provider_id: str, reason: str) -> None:
+    await conn.execute(
+        "INSERT INTO refund (id, payment_id, provider, provider_id, amount_minor, currency, reason, state)"
+        " VALUES ($1, $2, $3, $4, $5, $6, $7, 'sending') ON CONFLICT DO NOTHING",
+        refund_id, attempt["payment_id"], attempt["provider"], provider_id, attempt["amount_minor"],
+        attempt["currency"], reason,
+    )  # fmt: skip
+
+
+async def take_attempts_to_resolve(limit: int) -> list[asyncpg.Record]:
+    """Open attempts whose inquiry is due, each pushed on so that one process at a time asks."""
+    return await DB.fetch(
+        f"UPDATE attempt SET inquiries = inquiries + 1, next_inquiry_at = clock_timestamp()"
+        " + make_interval(secs => least(60, 2 ^ least(inquiries, 10)))"
+        " WHERE (payment_id, number) IN (SELECT payment_id, number FROM attempt"
+        "   WHERE state IN ('sending', 'unknown', 'pending') AND next_inquiry_at <= clock_timestamp()"
+        "   ORDER BY next_inquiry_at LIMIT $1 FOR UPDATE SKIP LOCKED)"
+        f" RETURNING {_ATTEMPT}, extract(epoch FROM clock_timestamp() - created_at)::float8 AS age_s",
+        limit,
+    )
+
+
+async def take_refunds_to_send(limit: int, payment_id: UUID | None = None) -> list[asyncpg.Record]:
+    """Refunds whose try is due (or those of one payment, now), each pushed on so that one process at a time sends."""
+    return await DB.fetch(
+        "UPDATE refund SET tries = tries + 1, next_try_at = clock_timestamp()"
+        " + make_interval(secs => 15 + least(60, 2 ^ least(tries, 10)))"
+        " WHERE id IN (SELECT id FROM refund WHERE state = 'sending' AND next_try_at <= clock_timestamp()"
+        "   AND ($2::uuid IS NULL OR payment_id = $2) ORDER BY next_try_at LIMIT $1 FOR UPDATE SKIP LOCKED)"
+        " RETURNING id, payment_id, provider, provider_id, amount_minor, currency",
+        limit,
+        payment_id,
+    )
+
+
+async def settle_refund(conn: Conn, refund_id: UUID, state: str, code: str) -> None:
+    await conn.execute("UPDATE refund SET state = $2, code = $3 WHERE id = $1", refund_id, state, code)
+
+
+async def retry_refund_at_once(refund_id: UUID, pause_s: float) -> None:
+    """The last try's outcome is unclear: bring the next one forward from the lease's end."""
+    await DB.fetch(
+        "UPDATE refund SET next_try_at = clock_timestamp() + make_interval(secs => $2)"
+        " WHERE id = $1 AND state = 'sending' RETURNING id",
+        refund_id,
+        pause_s,
+    )

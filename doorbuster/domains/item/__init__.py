@@ -1,0 +1,1 @@
+"""What is sold, what it costs, how many there are."""

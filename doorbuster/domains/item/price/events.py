@@ -1,0 +1,43 @@
+"""Facts of price."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+import msgspec
+
+from doorbuster.domains.item.price.models import ListPrice
+from doorbuster.engines import event_log
+
+TOPIC = "item.price"
+
+
+class PriceChanged(msgspec.Struct, frozen=True):
+    """An option's list price or its sales changed; whoever needs today's price asks for it. Version 1."""
+
+    option_id: UUID
+    item_id: UUID
+    version: int
+    currency: str
+    list_minor: int
+    compare_at_minor: int | None
+
+
+def fact(price: ListPrice) -> event_log.Fact:
+    """The list price as it now stands, as a fact under its option's key."""
+    changed = PriceChanged(
+        option_id=price.option_id,
+        item_id=price.item_id,
+        version=price.version,
+        currency=price.currency,
+        list_minor=price.list_minor,
+        compare_at_minor=price.compare_at_minor,
+    )
+    return event_log.Fact(
+        topic=TOPIC,
+        key=str(price.option_id),
+        type="PriceChanged",
+        version=1,
+        aggregate_version=price.version,
+        payload=msgspec.json.encode(changed),
+    )

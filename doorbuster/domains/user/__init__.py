@@ -1,0 +1,1 @@
+"""Who somebody is, where their things go, what they earned."""

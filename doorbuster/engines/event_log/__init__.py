@@ -1,0 +1,16 @@
+"""The event log: facts in the publisher's commit, effects in the consumer's commit, per-key order, nothing lost."""
+
+from pathlib import Path
+
+from doorbuster.engines.event_log.consume import EventLog
+from doorbuster.engines.event_log.fact import Event, Fact, Handler, Subscription
+from doorbuster.engines.event_log.partition import PARTITIONS, murmur2, partition_of
+from doorbuster.engines.event_log.publish import publish
+
+SCHEMA_FILE = Path(__file__).parent / "schema.sql"
+"""Applied by the migration runner inside every built domain's schema."""
+
+__all__ = [
+    "PARTITIONS", "SCHEMA_FILE", "Event", "EventLog", "Fact", "Handler", "Subscription", "murmur2", "partition_of",
+    "publish",
+]  # fmt: skip

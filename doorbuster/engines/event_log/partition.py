@@ -1,0 +1,26 @@
+"""Which partition a key belongs to: murmur2 as Kafka's Java client computes it, so that both transports agree."""
+
+from __future__ import annotations
+
+PARTITIONS = 16
+_M = 0x5BD1E995
+_MASK = 0xFFFFFFFF
+
+
+def murmur2(data: bytes) -> int:
+    """The 32-bit murmur2 hash with Kafka's seed 0x9747b28c, as an unsigned number."""
+    length = len(data)
+    h = (0x9747B28C ^ length) & _MASK
+    for start in range(0, length - length % 4, 4):
+        k = int.from_bytes(data[start : start + 4], "little") * _M & _MASK
+        k = (k ^ k >> 24) * _M & _MASK
+        h = (h * _M & _MASK) ^ k
+    if tail := data[length - length % 4 :]:
+        h = (h ^ int.from_bytes(tail, "little")) * _M & _MASK
+    h = (h ^ h >> 13) * _M & _MASK
+    return h ^ h >> 15
+
+
+def partition_of(key: str, partitions: int = PARTITIONS) -> int:
+    """The partition of a key: positive murmur2 modulo the number of partitions."""
+    return (murmur2(key.encode()) & 0x7FFFFFFF) % partitions

@@ -1,0 +1,1 @@
+"""One file per payment provider: pure functions that build requests and read answers."""

@@ -1,0 +1,137 @@
+"""The sandbox provider's wire format (doorbuster/simulators/sandbox): build requests, read answers. Pure."""
+
+from __future__ import annotations
+
+from urllib.parse import urlencode
+
+import msgspec
+
+from doorbuster.engines.payment_router.outcome import ChargeOrder, HttpAnswer, HttpCall, Outcome, RefundOrder, Result
+
+NAME = "sandbox"
+INQUIRY_HORIZON_S = 20.0
+"""So long after an attempt began, "no such charge" is final: the sandbox captures on receipt or never."""
+
+_DECLINES = frozenset({"card_declined", "insufficient_funds", "expired_card"})
+_NOT_EXECUTED_CODES = frozenset(
+    {"invalid_instrument", "invalid_body", "invalid_json", "idempotency_key_required", "unauthorized", "body_too_large"}
+)
+
+
+class _Charge(msgspec.Struct):
+    id: str
+    reference: str
+    status: str
+    amount_minor: int
+    currency: str
+    decline_code: str | None = None
+
+
+class _Charges(msgspec.Struct):
+    data: list[_Charge]
+
+
+class _Refund(msgspec.Struct):
+    id: str
+    charge_id: str
+    reference: str
+    amount_minor: int
+    status: str
+
+
+class _Error(msgspec.Struct):
+    type: str
+    code: str
+
+
+class _ErrorBody(msgspec.Struct):
+    error: _Error
+
+
+def charge_call(order: ChargeOrder, secret: str) -> HttpCall:
+    """The request that takes the money."""
+    body = {
+        "reference": order.reference,
+        "amount_minor": order.amount_minor,
+        "currency": order.currency,
+        "instrument": order.instrument,
+    }
+    return HttpCall("POST", "/v1/charges", _headers(secret, order.idempotency_key), msgspec.json.encode(body))
+
+
+def read_charge(order: ChargeOrder, answer: HttpAnswer) -> Result:
+    """Classify by exact evidence: a 200 must name our reference, amount and currency."""
+    try:
+        if answer.status == 200:
+            return _from_charge(order, msgspec.json.decode(answer.body, type=_Charge))
+        error = msgspec.json.decode(answer.body, type=_ErrorBody).error
+    except msgspec.DecodeError:
+        return Result(Outcome.UNKNOWN, code=f"unreadable_{answer.status}")
+    if answer.status == 402 and error.type == "card_error" and error.code in _DECLINES:
+        return Result(Outcome.DECLINED, code=error.code)
+    if answer.status in (400, 401, 413) and error.code in _NOT_EXECUTED_CODES:
+        return Result(Outcome.NOT_EXECUTED, code=error.code)
+    return Result(Outcome.UNKNOWN, code=error.code)
+
+
+def inquiry_call(order: ChargeOrder, secret: str) -> HttpCall:
+    """Ask what became of an attempt, by our own reference."""
+    path = "/v1/charges?" + urlencode({"reference": order.reference})
+    return HttpCall("GET", path, _headers(secret))
+
+
+def read_inquiry(order: ChargeOrder, answer: HttpAnswer, *, age_s: float) -> Result:
+    """Captured beats declined beats nothing; nothing found is final only past the horizon."""
+    if answer.status != 200:
+        return Result(Outcome.UNKNOWN, code=f"inquiry_{answer.status}")
+    try:
+        charges = msgspec.json.decode(answer.body, type=_Charges).data
+    except msgspec.DecodeError:
+        return Result(Outcome.UNKNOWN, code="inquiry_unreadable")
+    results = [_from_charge(order, charge) for charge in charges]
+    for wanted in (Outcome.SUCCEEDED, Outcome.UNKNOWN, Outcome.DECLINED):
+        for result in results:
+            if result.outcome is wanted:
+                return result
+    if age_s < INQUIRY_HORIZON_S:
+        return Result(Outcome.UNKNOWN, code="not_found_yet")
+    return Result(Outcome.NOT_EXECUTED, code="not_found")
+
+
+def refund_call(order: RefundOrder, secret: str) -> HttpCall:
+    """The request that gives money back; the same key again replays the first answer."""
+    body = {"charge_id": order.provider_charge_id, "amount_minor": order.amount_minor, "reference": order.reference}
+    return HttpCall("POST", "/v1/refunds", _headers(secret, order.idempotency_key), msgspec.json.encode(body))
+
+
+def read_refund(order: RefundOrder, answer: HttpAnswer) -> Result:
+    """Succeeded only with our reference and amount; a refund is never given up as failed by an unclear answer."""
+    try:
+        if answer.status == 200:
+            refund = msgspec.json.decode(answer.body, type=_Refund)
+            mine = refund.reference == order.reference and refund.amount_minor == order.amount_minor
+            if refund.status == "succeeded" and mine and refund.charge_id == order.provider_charge_id:
+                return Result(Outcome.SUCCEEDED, provider_id=refund.id)
+            return Result(Outcome.UNKNOWN, code="another_refund")
+        error = msgspec.json.decode(answer.body, type=_ErrorBody).error
+    except msgspec.DecodeError:
+        return Result(Outcome.UNKNOWN, code=f"unreadable_{answer.status}")
+    if answer.status in (400, 404) and error.code in {"refund_exceeds_capture", "charge_not_found"}:
+        return Result(Outcome.NOT_EXECUTED, code=error.code)
+    return Result(Outcome.UNKNOWN, code=error.code)
+
+
+def _from_charge(order: ChargeOrder, charge: _Charge) -> Result:
+    if charge.reference != order.reference:
+        return Result(Outcome.UNKNOWN, code="another_reference")
+    if charge.status == "declined":
+        return Result(Outcome.DECLINED, provider_id=charge.id, code=charge.decline_code or "card_declined")
+    same = charge.amount_minor == order.amount_minor and charge.currency == order.currency
+    if charge.status == "captured" and same:
+        return Result(Outcome.SUCCEEDED, provider_id=charge.id)
+    return Result(Outcome.UNKNOWN, provider_id=charge.id, code="another_amount" if not same else charge.status)
+
+
+def _headers(secret: str, key: str = "") -> dict[str, str]:
+    headers = {"authorization": f"Bearer {secret}", "content-type": "application/json"}
+    return headers | {"idempotency-key": key} if key else headers
