@@ -19,6 +19,7 @@ import httpx
 import pytest
 
 from doorbuster import demo, provision
+from doorbuster.app import create_app
 from doorbuster.domains.user.account import keys
 from doorbuster.engines.embedded import PostgresServer, temporary_postgres
 from doorbuster.platform import db, settings
@@ -161,11 +162,19 @@ class Api:
 @pytest.fixture(scope="session")
 async def api(shop: Settings) -> AsyncIterator[Api]:
     """The whole web application with its background work, called in process."""
-    from doorbuster.app import create_app
-
     app = create_app()
-    async with app.lifespan():
-        transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)
-        async with httpx.AsyncClient(transport=transport, base_url="http://shop") as client:
-            yield Api(client, {})
-        await asyncio.sleep(0)
+    entered, leave = asyncio.Event(), asyncio.Event()
+
+    async def live() -> None:
+        # Fixtures are torn down in another task than they are set up in, which the lifespan does not bear.
+        async with app.lifespan():
+            entered.set()
+            await leave.wait()
+
+    living = asyncio.create_task(live())
+    await asyncio.wait([living, asyncio.create_task(entered.wait())], return_when=asyncio.FIRST_COMPLETED)
+    transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)
+    async with httpx.AsyncClient(transport=transport, base_url="http://shop") as client:
+        yield Api(client, {})
+    leave.set()
+    await living

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import os
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
@@ -183,11 +184,13 @@ def main() -> None:
     """One worker process."""
     parser = argparse.ArgumentParser(description="One Doorbuster worker on a Unix socket.")
     parser.add_argument("--socket", type=Path, required=True)
-    socket = parser.parse_args().socket
-    now = settings.load()
+    parser.add_argument("--settings", help="the settings file; without it, DOORBUSTER_SETTINGS names it")
+    arguments = parser.parse_args()
+    now = settings.load(arguments.settings)
     telemetry.configure(now.log_level)
     calls.use_looped(now.calls == "looped")
-    uvloop.run(serve(socket))
+    os.umask(0o077)
+    uvloop.run(serve(arguments.socket))
 
 
 if __name__ == "__main__":

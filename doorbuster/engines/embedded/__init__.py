@@ -4,6 +4,7 @@ Promises: what dies is started again; what the user can mend is one line (`Start
 reverse order; nothing is left running, also after a kill -9 of the supervisor. How a program composes itself:
 
     async def compose(supervisor: Supervisor) -> str:            # runs inside `run`, returns the URL to show
+        check_port_is_free(port)                                 # here, so that `up` twice is told as such
         server = prepare_cluster(supervisor.paths, supervisor.socket_dir)
         await supervisor.start(postgres_child(server))           # returns when ready; StartError when it can not
         await migrate(server.dsn(database="shop"))
@@ -11,7 +12,7 @@ reverse order; nothing is left running, also after a kill -9 of the supervisor. 
         await supervisor.start(envoy_child(bootstrap, supervisor.socket_dir / "envoy-admin.sock", port))
         return f"https://localhost:{port}"
 
-    check_port_is_free(port); run(data_dir, compose, announce=print)                             # `up`
+    run(data_dir, compose, announce=print)                                                       # `up`
     url = start_detached([sys.executable, "-m", ..., "up"], prepare(data_dir))                   # `up --detach`
     stop_running(data_dir)                                                                       # `down`
     read_state(data_dir)                                                                         # `status`

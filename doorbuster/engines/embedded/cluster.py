@@ -85,26 +85,28 @@ def _check_control_file(pg: Path) -> None:
     done = subprocess.run(
         argv, capture_output=True, text=True, timeout=10, check=False, env=postgres.server_environment()
     )
-    if done.returncode != 0 or "WARNING" in done.stdout + done.stderr:
+    if done.returncode != 0 or done.stderr.strip():  # a checksum that is wrong is a warning there
         raise _damaged(pg / "global" / "pg_control", "does not match its checksum")
+
+
+_FULL_DISK = re.compile(r"No space left on device|Check free disk space")
+_DAMAGE = re.compile(
+    r"(?:FATAL|PANIC):\s+("
+    r"could not (?:open|read|access) (?:file|directory|status)[^\n]*|could not locate a valid checkpoint record[^\n]*|"
+    r"[^\n]*contains invalid data[^\n]*|[^\n]*invalid (?:page|magic|checkpoint|primary)[^\n]*|[^\n]*corrupt[^\n]*)"
+)
 
 
 def explain_postgres(said: str) -> StartError | None:
     """The fault the user can mend, read from what PostgreSQL wrote since its start; None when it is none of those."""
-    if "No space left on device" in said:
+    if _FULL_DISK.search(said):
         return StartError(
             "PostgreSQL stopped because the disk is full.", "Free some space; the data is safe. Then start again."
         )
-    found = re.search(
-        r'(?:FATAL|PANIC):\s+(?:.*?)(?:could not (?:open|read|access)|invalid)[^"\n]*"([^"\n]+)"[^\n]*', said
-    )
-    if found:
-        return StartError(f"The database is damaged: {found.group(0)[:200]}.", _KEEP_HINT)
-    found = re.search(
-        r"(?:FATAL|PANIC):\s+(could not locate a valid checkpoint record[^\n]*|[^\n]*corrupt[^\n]*)", said
-    )
-    if found:
-        return StartError(f"The database is damaged: {found.group(1)[:200]}.", _KEEP_HINT)
+    if damage := _DAMAGE.search(said):
+        return StartError(f"The database is damaged: {damage.group(1)[:200]}.", _KEEP_HINT)
+    if f'password authentication failed for user "{postgres.SUPERUSER}"' in said:
+        return StartError("The kept superuser password is not the one of this database.", _KEEP_HINT)
     if "could not map anonymous shared memory" in said or "could not fork" in said:
         return StartError("There is not enough memory for PostgreSQL.", "Stop other programs and start again.")
     return None

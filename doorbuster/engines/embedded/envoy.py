@@ -39,8 +39,8 @@ def validate(bootstrap: Path, timeout_s: float = 20.0) -> None:
     argv = [binary(), "--mode", "validate", "-c", str(bootstrap), "--log-level", "error", "--disable-hot-restart"]
     done = subprocess.run(argv, capture_output=True, text=True, timeout=timeout_s, check=False)
     if done.returncode != 0:
-        lines = (done.stderr + done.stdout).strip().splitlines()
-        raise StartError(f"Envoy does not accept {bootstrap}: {lines[-1][:400] if lines else 'no reason given'}", "")
+        said = done.stderr + done.stdout
+        raise _refused(_REFUSED.search(said) or re.search(r"(?s).*", said))
 
 
 async def ask_admin(admin_socket: Path, path: str, method: str = "GET", timeout_s: float = 2.0) -> tuple[int, bytes]:
@@ -100,6 +100,15 @@ async def drain(admin_socket: Path, quiet_within_s: float = 5.0) -> None:
             await asyncio.sleep(0.05)
     except (OSError, TimeoutError):
         return  # it is gone or hung: the stop signal comes next
+
+
+# Envoy's reason spans lines and is padded with blanks that differ from run to run.
+_REFUSED = re.compile(r"(?s)(?:INVALID_ARGUMENT|Proto constraint validation failed|error initializing config).*")
+
+
+def _refused(found: re.Match[str] | None) -> StartError:
+    reason = " ".join(found.group(0).split())[:500] if found else "no reason given"
+    return StartError(f"Envoy does not accept its configuration: {reason}", "This is a bug of Doorbuster: report it.")
 
 
 def explain_envoy(said: str, port: int) -> StartError | None:

@@ -161,7 +161,7 @@ def initialise(data_dir: Path, password: str, *, durable: bool = True, privilege
 
 
 def _initdb_error(said: str, data_dir: Path) -> StartError:
-    if "No space left on device" in said:
+    if "No space left on device" in said or "Check free disk space" in said:
         return no_room(data_dir)
     lines = [line for line in said.strip().splitlines() if "error" in line.lower() or "fatal" in line.lower()]
     return StartError(
@@ -229,10 +229,10 @@ def postgres_argv(data_dir: Path, socket_dir: Path, settings: Mapping[str, str] 
 
 
 async def accepts_connections(server: PostgresServer, timeout_s: float = 2.0) -> bool:
-    """True once the server answers a query; False while it is away, starting or recovering."""
+    """True once the server answers a query; False while it is away, starting, recovering or damaged."""
     try:
         connection = await asyncpg.connect(server.dsn(), timeout=timeout_s)
-    except (OSError, TimeoutError, asyncpg.PostgresConnectionError, asyncpg.CannotConnectNowError):
+    except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
         return False
     try:
         return bool(await connection.fetchval("SELECT 1", timeout=timeout_s) == 1)

@@ -31,6 +31,7 @@ _FAILING_AFTER = 6
 _FAILING_PAUSE_S = 10.0
 _PROBE_EVERY_S = 0.05
 _PROBE_TIMEOUT_S = 5.0
+_EXPLAIN_EVERY_S = 1.0
 _CAP_EVERY_S = 2.0
 _REAP_TIMEOUT_S = 5.0
 
@@ -159,6 +160,8 @@ class Supervisor:
         self._write()
         for group in reversed(self._groups):
             await asyncio.gather(*(self._stop_one(kept) for kept in group))
+        if self.broken.done():
+            self.broken.exception()  # read, so that asyncio does not complain of an error nobody looked at
 
     async def cap_logs(self) -> None:
         """Keep every log under its size until cancelled."""
@@ -184,7 +187,7 @@ class Supervisor:
             offset, begun, how = child_logs.size(log), time.monotonic(), "could not be started"
             try:
                 await self._spawn(kept, log)
-                ready = await self._until_ready(kept)
+                ready = await self._until_ready(kept, log, offset)
                 if ready and not kept.stopping.is_set():
                     _log.info("%s is ready (process %s, %.2f s)", child.name, _pid(kept), time.monotonic() - begun)
                     self._note(kept, "ready")
@@ -230,14 +233,21 @@ class Supervisor:
         kept.key = process_table.identify(kept.process.pid)
         self._note(kept, "failing" if kept.condition == "failing" else "starting", kept.problem)
 
-    async def _until_ready(self, kept: _Kept) -> bool:
-        """True when the probe says so in time; False when the process ended, was stopped, or took too long."""
+    async def _until_ready(self, kept: _Kept, log: Path, offset: int) -> bool:
+        """True when the probe says so in time; False when it ended, was stopped, took too long or told a fault."""
         assert kept.process is not None
-        deadline = time.monotonic() + kept.child.ready_within_s
-        while kept.process.returncode is None and not kept.stopping.is_set() and time.monotonic() < deadline:
+        begun = explained = time.monotonic()
+        while kept.process.returncode is None and not kept.stopping.is_set():
             with contextlib.suppress(TimeoutError):
                 if await asyncio.wait_for(kept.child.ready(), _PROBE_TIMEOUT_S) and kept.process.returncode is None:
                     return True
+            if time.monotonic() - begun >= kept.child.ready_within_s:
+                return False
+            if time.monotonic() - explained >= _EXPLAIN_EVERY_S:
+                # A child can be up and useless: a PostgreSQL that refuses every connection would be waited for in vain.
+                if kept.child.explain(child_logs.said_since(log, offset)) is not None:
+                    return False
+                explained = time.monotonic()
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(kept.stopping.wait(), _PROBE_EVERY_S)
         return False
@@ -254,7 +264,7 @@ class Supervisor:
         await asyncio.to_thread(process_table.kill_session, self._run, pid)
         kept.process = kept.key = None
         if late:
-            return f"was not ready within {kept.child.ready_within_s:g} s"
+            return f"was not ready within {kept.child.ready_within_s:g} s and was stopped"
         return f"ended with exit status {code}" if code >= 0 else f"was ended by {signal.Signals(-code).name}"
 
     def _count_failure(self, kept: _Kept, said: str, how: str) -> bool:

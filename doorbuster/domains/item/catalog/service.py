@@ -24,6 +24,7 @@ from doorbuster.engines import event_log
 from doorbuster.platform import ids
 from doorbuster.platform.calls import Ctx, command, query
 from doorbuster.platform.clock import utc_now
+from doorbuster.platform.db import Conn
 from doorbuster.platform.errors import InvalidRequest, PreconditionFailed, Unavailable
 
 MAX_PAGE = 100
@@ -131,7 +132,7 @@ async def _import_once(drafts: Sequence[ItemDraft]) -> list[ImportedItem]:
     return [_imported(item, before.get(item.handle)) for item in after]
 
 
-async def _put(conn: store.Conn, items: Sequence[Item]) -> None:
+async def _put(conn: Conn, items: Sequence[Item]) -> None:
     if not items:
         return
     item_ids = [item.id for item in items]

@@ -31,6 +31,7 @@ from doorbuster.platform import ids
 from doorbuster.platform.batching import Batcher
 from doorbuster.platform.calls import Ctx, command, query
 from doorbuster.platform.clock import utc_now
+from doorbuster.platform.db import Conn
 from doorbuster.platform.errors import IdempotencyKeyReused, InvalidRequest, PreconditionFailed, Refusal
 
 
@@ -119,9 +120,7 @@ async def import_prices(ctx: Ctx, wanted: tuple[ImportPrice, ...]) -> ImportedPr
     return ImportedPrices(created, len(after) - created - unchanged, unchanged)
 
 
-async def _put_prices(
-    conn: store.Conn, wanted: Sequence[ImportPrice], before: dict[UUID, ListPrice]
-) -> list[ListPrice]:
+async def _put_prices(conn: Conn, wanted: Sequence[ImportPrice], before: dict[UUID, ListPrice]) -> list[ListPrice]:
     after = [rules.becomes(price, before.get(price.option_id)) for price in wanted]
     changed = [price for price in after if price != before.get(price.option_id)]
     if not changed:
@@ -205,7 +204,7 @@ async def clear_deal(ctx: Ctx, deal_id: UUID) -> None:
             await _raise_versions(conn, prices.values())
 
 
-async def _raise_versions(conn: store.Conn, prices: Iterable[ListPrice]) -> None:
+async def _raise_versions(conn: Conn, prices: Iterable[ListPrice]) -> None:
     after = [replace(price, version=price.version + 1) for price in prices]
     await store.put_prices(conn, after)
     await event_log.publish(conn, [events.fact(price) for price in after])

@@ -22,6 +22,7 @@ from doorbuster.domains.user.account.rules import Verdict
 from doorbuster.platform import ids, settings
 from doorbuster.platform.calls import Ctx, command, query
 from doorbuster.platform.clock import utc_now
+from doorbuster.platform.db import Conn
 from doorbuster.platform.errors import Forbidden, Unauthenticated
 
 _SWEEP_LIMIT = 1_000
@@ -94,7 +95,7 @@ async def refresh(ctx: Ctx, presented: Refresh) -> Tokens:
     return await _tokens(account, token)
 
 
-async def _rotate(conn: store.Conn, family_id: UUID, old: bytes, new: bytes, now: datetime) -> None:
+async def _rotate(conn: Conn, family_id: UUID, old: bytes, new: bytes, now: datetime) -> None:
     expires_at = now + rules.REFRESH_LIFETIME
     await store.use_token(conn, old, now)
     await store.prolong_family(conn, family_id, expires_at)

@@ -1,7 +1,8 @@
 """A small program built on `run`, for tests that need a real supervisor process to kill.
 
 Usage: sample_program.py DATA_DIR MODE. MODE: `plain` (two sleepers), `deaf` (a child that ignores its stop signals),
-`broken` (a child that can not start), `grandchild` (a child with a child of its own), `stuck` (never gets ready).
+`broken` (a child that can not start), `grandchild` (a child with a child of its own), `stuck` (never gets ready),
+`postgres` (the real one).
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import logging
 import sys
 from pathlib import Path
 
-from doorbuster.engines.embedded import Child, StartError, Supervisor, run
+from doorbuster.engines.embedded import Child, StartError, Supervisor, postgres_child, prepare_cluster, run
 
 _SLEEP = "import time; time.sleep(600)"
 _DEAF = (
@@ -48,6 +49,8 @@ async def compose(supervisor: Supervisor) -> str:
 
         code = _DEAF if mode == "deaf" else _PARENT
         await supervisor.start(Child("second", [sys.executable, "-c", code], is_on, stop_grace_s=0.5))
+    elif mode == "postgres":
+        await supervisor.start(postgres_child(prepare_cluster(supervisor.paths, supervisor.socket_dir)))
     elif mode == "stuck":
         await supervisor.start(Child("second", [sys.executable, "-c", _SLEEP], never))
     else:

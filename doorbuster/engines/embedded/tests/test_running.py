@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 import doorbuster
@@ -96,6 +97,23 @@ def test_nothing_outlives_a_supervisor_that_is_killed(tmp_path: Path, up: Callab
     after = read_state(tmp_path / "shop")
     assert after is not None
     assert (after.status, {each.state for each in after.children}) == ("killed", {"stopped"})
+
+
+def test_postgresql_ends_cleanly_with_a_killed_supervisor_and_the_next_up_goes_on(
+    tmp_path: Path, up: Callable[..., subprocess.Popen[str]]
+) -> None:
+    def of_this_shop() -> list[int]:
+        found = [each for each in psutil.process_iter(["cmdline"]) if each.info["cmdline"]]
+        return [each.pid for each in found if str(tmp_path / "shop" / "pg") in each.info["cmdline"]]
+
+    process = up("postgres")
+    assert len(of_this_shop()) == 1
+    process.kill()
+    process.wait(_TIMEOUT_S)
+    _until(lambda: not of_this_shop())
+    assert not (tmp_path / "shop" / "pg" / "postmaster.pid").exists(), "it was shut down, not cut off"
+    up("postgres")
+    assert len(of_this_shop()) == 1
 
 
 @pytest.mark.parametrize("mode", ["deaf", "grandchild"])
