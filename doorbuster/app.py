@@ -175,7 +175,7 @@ async def serve(socket: Path) -> None:
     )  # fmt: skip
     serving = asyncio.create_task(server.serve())
     await asyncio.wait([serving, asyncio.create_task(stop.wait())], return_when=asyncio.FIRST_COMPLETED)
-    server.stop()
+    server.stop()  # type: ignore[no-untyped-call]
     await serving
     socket.unlink(missing_ok=True)
 

@@ -179,7 +179,7 @@ class _Consumer:
             PAGE,
         )
         new = rows[0][0]
-        events = [Event(*tuple(row)[1:9], row["payload"].encode()) for row in rows if row["seq"] is not None]
+        events = [_event(row) for row in rows if row["seq"] is not None]
         full = len(events) == PAGE
         after = (position.old, new, events[-1].seq) if full else (new, None, 0)
         wanted = [event for event in events if event.type in self._sub.types]
@@ -286,3 +286,17 @@ class _Consumer:
             )
         except Unavailable:
             _LOG.warning("lease_left_to_expire", consumer=self._sub.consumer)
+
+
+def _event(row: asyncpg.Record) -> Event:
+    return Event(
+        seq=row["seq"],
+        partition=row["partition"],
+        key=row["key"],
+        id=row["id"],
+        type=row["type"],
+        version=row["version"],
+        aggregate_version=row["aggregate_version"],
+        occurred_at=row["occurred_at"],
+        payload=row["payload"].encode(),
+    )

@@ -63,7 +63,8 @@ def choose() -> str:
 
 def horizon_s(provider: str) -> float:
     """How long after an attempt its outcome may still be open: time-out, horizon, and slack for a busy machine."""
-    return settings.current().payment_timeout_s + _PROVIDERS[provider].INQUIRY_HORIZON_S + 30
+    horizon: float = _PROVIDERS[provider].INQUIRY_HORIZON_S
+    return settings.current().payment_timeout_s + horizon + 30
 
 
 async def charge(order: ChargeOrder) -> Result:

@@ -10,7 +10,7 @@ from uuid import UUID
 
 import msgspec
 from litestar import Request, Response, get, post, put
-from litestar.params import FromPath, JSONBody, Parameter
+from litestar.params import FromPath, JSONBody, QueryParameter
 
 from doorbuster.domains.item.catalog import service
 from doorbuster.domains.item.catalog.errors import UnknownItem, UnknownMedia
@@ -30,7 +30,7 @@ AnyRequest = Request[Any, Any, Any]
 _MEDIA_NAME = re.compile(r"[a-z0-9-]{1,100}\.(svg|png|jpg|webp)", re.ASCII)
 _MEDIA_TYPES = {"svg": "image/svg+xml", "png": "image/png", "jpg": "image/jpeg", "webp": "image/webp"}
 _MAX_MEDIA_BYTES = 4 * 1024 * 1024
-_Filter = Annotated[str | None, Parameter(max_length=255, pattern=r"^[^\u0000]*$")]
+_Filter = Annotated[str | None, QueryParameter(max_length=255, pattern=r"^[^\u0000]*$")]
 
 
 class ItemPage(msgspec.Struct, frozen=True):
@@ -52,8 +52,8 @@ async def list_items(
     category: _Filter = None,
     brand: _Filter = None,
     handle: _Filter = None,
-    limit: Annotated[int, Parameter(ge=1, le=100)] = 20,
-    cursor: Annotated[str | None, Parameter(max_length=512)] = None,
+    limit: Annotated[int, QueryParameter(ge=1, le=100)] = 20,
+    cursor: Annotated[str | None, QueryParameter(max_length=512)] = None,
 ) -> ItemPage:
     """Active items, newest first; narrowed by category, brand or handle."""
     ctx = ctx_from(request, authenticated=False)

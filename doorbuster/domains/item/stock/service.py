@@ -31,6 +31,7 @@ from doorbuster.engines import event_log
 from doorbuster.platform import settings
 from doorbuster.platform.batching import Batcher
 from doorbuster.platform.calls import Ctx, command, query
+from doorbuster.platform.db import Conn
 from doorbuster.platform.errors import InvalidRequest, NotFound, Refusal
 
 MAX_HOLD_S = 30 * 86_400
@@ -192,7 +193,7 @@ async def _run(operations: Sequence[Operation], *, all_or_none: bool = False) ->
         raise refused.refusal from None
 
 
-async def _open_books(conn: store.Conn, operations: Sequence[Operation]) -> Books:
+async def _open_books(conn: Conn, operations: Sequence[Operation]) -> Books:
     option_ids: set[UUID] = set()
     deal_ids: set[UUID] = set()
     customers: set[tuple[UUID, UUID]] = set()

@@ -177,9 +177,7 @@ async def test_too_much_at_once_is_refused() -> None:
 async def test_fact_names_the_options_that_are_sold() -> None:
     made = await catalog.create_item(SYSTEM, draft())
     after = await catalog.replace_item(SYSTEM, made.id, 1, draft(handle=made.handle, options=draft().options[:2]))
-    row = await DB.fetchrow(
-        "SELECT payload FROM outbox WHERE key = $1 AND aggregate_version = 2", str(made.id)
-    )
+    row = await DB.fetchrow("SELECT payload FROM outbox WHERE key = $1 AND aggregate_version = 2", str(made.id))
     assert row is not None
     fact = msgspec.json.decode(row[0], type=catalog.ItemChanged)
     assert fact.option_ids == tuple(option.id for option in after.options[:2])
