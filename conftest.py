@@ -123,7 +123,7 @@ async def shop(
 
 
 @pytest.fixture(autouse=True)
-async def _shop_for_domain_tests(request: pytest.FixtureRequest) -> None:
+def _shop_for_domain_tests(request: pytest.FixtureRequest) -> None:
     """Tests inside doorbuster/domains and tests/journeys always stand on the shop."""
     path = str(request.node.path)
     if "/domains/" in path or "/journeys/" in path:

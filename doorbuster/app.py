@@ -36,6 +36,7 @@ from doorbuster.domains.item import stock
 from doorbuster.domains.item.catalog import routes as catalog_routes
 from doorbuster.domains.item.price import routes as price_routes
 from doorbuster.domains.item.stock import routes as stock_routes
+from doorbuster.domains.user import account
 from doorbuster.domains.user.account import routes as account_routes
 from doorbuster.engines import payment_router
 from doorbuster.engines.event_log import EventLog, Subscription
@@ -43,6 +44,7 @@ from doorbuster.platform import calls, db, settings, telemetry
 from doorbuster.platform.calls import SYSTEM
 from doorbuster.platform.errors import Refusal, Unavailable
 from doorbuster.platform.http import ctx_from, render_error, require_role
+from doorbuster.platform.lean import AsgiApp, with_lean_routes
 
 _LOG = structlog.get_logger("app")
 MAX_BODY = 8_388_608
@@ -70,6 +72,7 @@ SWEEPERS: tuple[tuple[str, float, Callable[[], Awaitable[int]]], ...] = (
     ("stock", 1.0, lambda: stock.sweep(SYSTEM, 256)),
     ("deal", 2.0, lambda: deal.sweep(SYSTEM, 16)),
     ("orphans", 10.0, lambda: order.release_orphans(SYSTEM)),
+    ("tokens", 3_600.0, lambda: account.remove_expired(SYSTEM)),
 )
 
 
@@ -147,6 +150,11 @@ def create_app() -> Litestar:
     )
 
 
+def create_asgi() -> AsgiApp:
+    """What a worker serves: the hot routes leanly, everything else through the framework."""
+    return with_lean_routes(create_app(), order_routes.LEAN_ROUTES)
+
+
 async def _sweep(name: str, every_s: float, work: Callable[[], Awaitable[int]]) -> None:
     """Run one sweeper for ever: at once again while there is work, else after its pause."""
     while True:
@@ -170,7 +178,7 @@ async def serve(socket: Path) -> None:
         loop.add_signal_handler(number, stop.set)
     socket.unlink(missing_ok=True)
     server = Server(
-        create_app(), uds=socket, interface=Interfaces.ASGI, backlog=1024, backpressure=2048, log_enabled=False,
+        create_asgi(), uds=socket, interface=Interfaces.ASGI, backlog=1024, backpressure=2048, log_enabled=False,
         websockets=False,
     )  # fmt: skip
     serving = asyncio.create_task(server.serve())

@@ -73,19 +73,23 @@ class Batcher(Generic[Q, A]):
         if len(self._active) < self._writers:
             task = asyncio.get_running_loop().create_task(self._write())
             self._active.add(task)
-            task.add_done_callback(self._active.discard)
         return await future
 
     async def _write(self) -> None:
-        # One turn of the loop first: requests parsed in the same turn join this batch instead of the next.
-        await asyncio.sleep(0)
-        while self._queue:
-            batch = [self._queue.popleft() for _ in range(min(self._limit, len(self._queue)))]
-            # A caller who went away (disconnect, deadline) before its batch began has not been promised anything.
-            batch = [(request, future) for request, future in batch if not future.done()]
-            if batch:
-                self._size.observe(len(batch))
-                await self._settle(batch)
+        try:
+            # One turn of the loop first: requests parsed in the same turn join this batch instead of the next.
+            await asyncio.sleep(0)
+            while self._queue:
+                batch = [self._queue.popleft() for _ in range(min(self._limit, len(self._queue)))]
+                # A caller who went away (disconnect, deadline) before its batch began has not been promised anything.
+                batch = [(request, future) for request, future in batch if not future.done()]
+                if batch:
+                    self._size.observe(len(batch))
+                    await self._settle(batch)
+        finally:
+            # Now, not in a done callback: a caller woken by the last batch may submit before such a callback runs, and
+            # would believe that this writer still takes the queue.
+            self._active.discard(asyncio.current_task())  # type: ignore[arg-type]  # inside a task there is one
 
     async def _settle(self, batch: Sequence[tuple[Q, asyncio.Future[A]]]) -> None:
         try:

@@ -141,7 +141,7 @@ def _as_refusal(error: Exception) -> Exception:
             return errors.MethodNotAllowed()
         case NotFoundException():
             return errors.NotFound("No such path in this API; see /api/v1/docs")
-        case SerializationException():
+        case SerializationException() | UnicodeDecodeError():
             return errors.BrokenJson(str(error))
         case ValidationException():
             return errors.InvalidRequest(error.detail, errors=error.extra) if error.extra else _from_detail(error)
@@ -156,7 +156,7 @@ def _as_refusal(error: Exception) -> Exception:
 
 
 def _from_detail(error: HTTPException) -> Refusal:
-    if "malformed" in error.detail.lower() or "decod" in error.detail.lower():
+    if any(word in error.detail.lower() for word in ("malformed", "decod", "truncated", "invalid utf-8")):
         return errors.BrokenJson(error.detail)
     return errors.InvalidRequest(error.detail)
 

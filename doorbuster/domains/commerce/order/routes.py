@@ -12,7 +12,9 @@ from litestar.params import Parameter
 
 from doorbuster.domains.commerce.order import service
 from doorbuster.domains.commerce.order.models import Cancel, Order, Pay, Place, Step
+from doorbuster.platform.calls import Ctx
 from doorbuster.platform.http import ctx_from, make_cursor, parse_cursor, require_key
+from doorbuster.platform.lean import LeanRoute
 
 Key = Annotated[
     str | None,
@@ -30,16 +32,20 @@ class Timeline(msgspec.Struct, frozen=True):
     data: tuple[Step, ...]
 
 
+async def place(ctx: Ctx, wish: Place) -> tuple[int, Order, dict[str, str]]:
+    """(status, order, headers) of a placing request."""
+    require_key(ctx)
+    order = await service.place(ctx, wish)
+    return 202 if order.state in _OPEN else 201, order, {"location": f"/api/v1/order/{order.id}"}
+
+
 @post("/api/v1/order", summary="Place an order", raises=[])
 async def post_order(request: Request[Any, Any, Any], data: Place, idempotency_key: Key = None) -> Response[Order]:
     """201 with the order: `paid` with an instrument that worked, `awaiting_payment` without one or after a decline
     (see `payment`); 202 while the outcome of the payment is unknown. Repeat with the same Idempotency-Key for the
     same answer."""
-    ctx = ctx_from(request)
-    require_key(ctx)
-    order = await service.place(ctx, data)
-    headers = {"location": f"/api/v1/order/{order.id}"}
-    return Response(order, status_code=202 if order.state in _OPEN else 201, headers=headers)
+    status, order, headers = await place(ctx_from(request), data)
+    return Response(order, status_code=status, headers=headers)
 
 
 @get("/api/v1/order", summary="Your orders, newest first")
@@ -85,4 +91,5 @@ async def cancel_order(
     return Response(order, status_code=202 if order.state in _OPEN else 200)
 
 
+LEAN_ROUTES = (LeanRoute("/api/v1/order", Place, place, body_limit=65_536),)
 ROUTES = [post_order, list_orders, get_order, get_timeline, pay_order, cancel_order]

@@ -219,6 +219,7 @@ async def test_a_disk_that_fills_under_a_running_server_is_told_and_loses_nothin
         await connection.close()
     finally:
         await one.stop()
+        remove_socket_dir(sockets, paths.run)
 
 
 def test_a_directory_that_cannot_be_written_is_told(small_disk: Callable[..., Path]) -> None:

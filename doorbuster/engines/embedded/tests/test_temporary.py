@@ -87,25 +87,27 @@ async def test_a_role_enters_with_its_password_and_only_where_it_may() -> None:
             await asyncpg.connect(server.dsn("item_stock", "shop", "first"))
 
 
-def test_the_server_ends_with_an_owner_that_is_killed(tmp_path: Path) -> None:
+def test_the_server_ends_with_an_owner_that_is_killed() -> None:
     code = (
-        "import asyncio; from pathlib import Path; from doorbuster.engines.embedded import temporary_postgres\n"
+        "import asyncio; from doorbuster.engines.embedded import temporary_postgres\n"
         "async def main():\n"
-        f"    async with temporary_postgres(Path({str(tmp_path)!r})) as server:\n"
-        "        print(server.pid, flush=True); await asyncio.sleep(600)\n"
+        "    async with temporary_postgres() as server:\n"
+        "        print(server.pid, server.data_dir.parent, flush=True); await asyncio.sleep(600)\n"
         "asyncio.run(main())"
     )
     environment = {**os.environ, "PYTHONPATH": str(Path(doorbuster.__file__).parents[1])}
     owner = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, env=environment)
     assert owner.stdout is not None
     with owner:
-        server = identify(int(owner.stdout.readline()))
+        pid, home = owner.stdout.readline().split()
+        server = identify(int(pid))
         assert server is not None
         owner.send_signal(signal.SIGKILL)
     deadline = time.monotonic() + 10
     while identify(server.pid) == server:
         assert time.monotonic() < deadline, "PostgreSQL outlived its owner"
         time.sleep(0.02)
+    shutil.rmtree(home)
 
 
 @pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("setpriv"), reason="the fallback is for root with setpriv")
