@@ -22,6 +22,7 @@ from doorbuster.engines.embedded import (
     DataPaths,
     StartError,
     Supervisor,
+    check_port_is_free,
     envoy_child,
     postgres_child,
     prepare_cluster,
@@ -54,6 +55,7 @@ def issuer_of(port: int) -> str:
 
 async def compose(supervisor: Supervisor, options: Options) -> str:
     """Start everything in order; returns the shop's URL once the edge answers for at least one worker."""
+    check_port_is_free(options.port, options.host)
     paths, sockets = supervisor.paths, supervisor.socket_dir
     server = prepare_cluster(paths, sockets)
     await supervisor.start(postgres_child(server))

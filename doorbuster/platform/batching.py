@@ -11,7 +11,7 @@ import random
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Generic, TypeVar
+from typing import Generic, TypeVar, cast
 
 import asyncpg
 from prometheus_client import Histogram
@@ -24,12 +24,10 @@ A = TypeVar("A")
 BATCH_SIZE = Histogram(
     "doorbuster_batch_size", "Requests per batch", ["batch"], buckets=(1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
 )
-_RETRYABLE = (
-    asyncpg.DeadlockDetectedError,
-    asyncpg.SerializationError,
-    asyncpg.LockNotAvailableError,
-    asyncpg.UniqueViolationError,
-)
+_BUSY = (asyncpg.DeadlockDetectedError, asyncpg.SerializationError, asyncpg.LockNotAvailableError)
+_RETRYABLE = (*_BUSY, asyncpg.UniqueViolationError)
+_Waiting = tuple[Q, asyncio.Future[A], float]
+_Taken = tuple[Q, asyncio.Future[A]]
 
 
 class Batcher(Generic[Q, A]):
@@ -38,9 +36,10 @@ class Batcher(Generic[Q, A]):
     `run(requests)` executes a batch and returns, in the same order, an answer or a `Refusal` per request. It must be
     idempotent by the ids inside the requests, because a batch whose commit was lost is run again:
 
-    - refused by the database before COMMIT: tried again whole (deadlock, lock timeout, lost insert race), at most
-      3 times, then one by one, so that one bad request does not fail its neighbours;
-    - outcome unknown or database away: run again until `patience_s` has passed, then `Unavailable` to each.
+    - refused by the database before COMMIT, or broken by a bug: run again whole where that may help (deadlock, lock
+      timeout, lost insert race; at most 3 times), then in halves, so that one bad request does not fail its neighbours;
+    - outcome unknown or database away: run again until `patience_s` has passed, then `Unavailable` to each;
+    - not begun `patience_s` after it was queued: `Unavailable`, so that a queue never outlives those who wait in it.
     """
 
     def __init__(
@@ -60,7 +59,7 @@ class Batcher(Generic[Q, A]):
         self._writers = writers
         self._queue_limit = queue_limit
         self._patience_s = patience_s
-        self._queue: deque[tuple[Q, asyncio.Future[A]]] = deque()
+        self._queue: deque[_Waiting[Q, A]] = deque()
         self._active: set[asyncio.Task[None]] = set()
         self._size = BATCH_SIZE.labels(name)
 
@@ -69,50 +68,71 @@ class Batcher(Generic[Q, A]):
         if len(self._queue) >= self._queue_limit:
             raise Unavailable(f"{self.name} has {self._queue_limit} requests waiting", retry_after_s=2)
         future: asyncio.Future[A] = asyncio.get_running_loop().create_future()
-        self._queue.append((request, future))
+        self._queue.append((request, future, time.monotonic()))
+        self._start_writer()
+        return await future
+
+    def _start_writer(self) -> None:
         if len(self._active) < self._writers:
             task = asyncio.get_running_loop().create_task(self._write())
             self._active.add(task)
-        return await future
 
     async def _write(self) -> None:
         try:
             # One turn of the loop first: requests parsed in the same turn join this batch instead of the next.
             await asyncio.sleep(0)
             while self._queue:
-                batch = [self._queue.popleft() for _ in range(min(self._limit, len(self._queue)))]
-                # A caller who went away (disconnect, deadline) before its batch began has not been promised anything.
-                batch = [(request, future) for request, future in batch if not future.done()]
-                if batch:
+                if batch := self._take():
                     self._size.observe(len(batch))
                     await self._settle(batch)
         finally:
-            # Now, not in a done callback: a caller woken by the last batch may submit before such a callback runs, and
-            # would believe that this writer still takes the queue.
-            self._active.discard(asyncio.current_task())  # type: ignore[arg-type]  # inside a task there is one
+            # In the same turn in which the queue was found empty, not in a callback of the task: whoever this writer
+            # just answered may submit again before such a callback runs, and would wait for a writer that is gone.
+            self._active.discard(cast("asyncio.Task[None]", asyncio.current_task()))
+            if self._queue:
+                self._start_writer()
 
-    async def _settle(self, batch: Sequence[tuple[Q, asyncio.Future[A]]]) -> None:
+    def _take(self) -> Sequence[_Taken[Q, A]]:
+        batch: list[_Taken[Q, A]] = []
+        too_old = time.monotonic() - self._patience_s
+        while self._queue and len(batch) < self._limit:
+            request, future, since = self._queue.popleft()
+            if future.done():
+                continue  # a caller who went away before its batch began has not been promised anything
+            if since < too_old:
+                _fail(future, Unavailable(f"{self.name} did not get to this request in time", retry_after_s=2))
+                continue
+            batch.append((request, future))
+        return batch
+
+    async def _settle(self, batch: Sequence[_Taken[Q, A]]) -> None:
         try:
             answers = await self._run_with_patience([request for request, _ in batch])
-        except asyncpg.PostgresError as error:
-            if len(batch) == 1:
-                _fail(batch[0][1], error)
-                return
-            for one in batch:
-                await self._settle([one])
-            return
-        except BaseException as error:
+            assert len(answers) == len(batch), f"{self.name} answered {len(answers)} of {len(batch)} requests"
+        except Unavailable as error:
             for _, future in batch:
                 _fail(future, error)
-            if not isinstance(error, Exception):
-                raise
-            return
-        assert len(answers) == len(batch), f"{self.name} answered {len(answers)} of {len(batch)} requests"
-        for (_, future), answer in zip(batch, answers, strict=True):
-            if isinstance(answer, Refusal):
-                _fail(future, answer)
-            elif not future.done():
-                future.set_result(answer)
+        except Exception as error:
+            if len(batch) > 1:
+                middle = len(batch) // 2
+                await self._settle(batch[:middle])
+                await self._settle(batch[middle:])
+            elif isinstance(error, _BUSY):
+                unavailable = Unavailable(f"{self.name} is busy with the same rows")
+                unavailable.__cause__ = error
+                _fail(batch[0][1], unavailable)
+            else:
+                _fail(batch[0][1], error)
+        except BaseException:
+            for _, future in batch:
+                future.cancel()
+            raise
+        else:
+            for (_, future), answer in zip(batch, answers, strict=True):
+                if isinstance(answer, Refusal):
+                    _fail(future, answer)
+                elif not future.done():
+                    future.set_result(answer)
 
     async def _run_with_patience(self, requests: Sequence[Q]) -> Sequence[A | Refusal]:
         started, pause, refused = time.monotonic(), 0.05, 0

@@ -75,6 +75,11 @@ class Database:
                         "application_name": f"doorbuster {self.domain}",
                         "lock_timeout": "4s",
                         "idle_in_transaction_session_timeout": "15s",
+                        # Every statement of a domain goes by key. A plan made while a table was still empty would scan
+                        # it, and stay cached while the table grows to millions of rows on a deal's night.
+                        "enable_seqscan": "off",
+                        "enable_hashjoin": "off",
+                        "enable_mergejoin": "off",
                     },
                 )
                 self._loop = loop
@@ -93,6 +98,10 @@ class Database:
         except LOST as error:
             raise Unavailable(f"The database of {self.domain} went away") from error
         finally:
+            # A transaction that could neither be committed nor rolled back (cancelled, timed out) must not be handed to
+            # the next user, who would commit what it wrote.
+            if not connection.is_closed() and connection.is_in_transaction():
+                connection.terminate()
             with suppress(*LOST):
                 await pool.release(connection)
 
@@ -115,12 +124,14 @@ class Database:
                 raise
             open_transaction.reset(token)
             try:
-                await connection.execute("COMMIT")
+                ended = await connection.execute("COMMIT")
             except (*LOST, asyncio.CancelledError) as error:
                 connection.terminate()
                 if isinstance(error, asyncio.CancelledError):
                     raise
                 raise OutcomeUnknown(f"The connection of {self.domain} was lost at COMMIT") from error
+            # PostgreSQL answers COMMIT of a transaction in which a statement failed with ROLLBACK, and no error.
+            assert ended == "COMMIT", f"a failed statement was overlooked in a transaction of {self.domain}: {ended}"
 
     async def fetch(self, query: str, *args: Any) -> list[asyncpg.Record]:
         """Rows of one read."""

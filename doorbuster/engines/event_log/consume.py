@@ -161,14 +161,15 @@ class _Consumer:
         self._positions = [*kept.values(), *fresh.values()]
 
     async def _read(self, position: _Position) -> bool:
-        query = (  # the schema's name comes from the map
+        # `seq + 0` keeps the planner from walking the whole log along its primary key: what is new is found by txid.
+        query = (
             "WITH s AS (SELECT coalesce($2::text::pg_snapshot, pg_current_snapshot()) AS new)"
             " SELECT s.new::text, o.* FROM s LEFT JOIN LATERAL (SELECT seq, partition, key, id, type, version,"
             f" aggregate_version, occurred_at, payload::text FROM {self._outbox}"
             " WHERE partition = ANY($4::int[]) AND seq > $3 AND pg_visible_in_snapshot(txid, s.new)"
             " AND (txid >= pg_snapshot_xmax($1::text::pg_snapshot)"
             " OR txid = ANY(ARRAY(SELECT pg_snapshot_xip($1::text::pg_snapshot))))"
-            " ORDER BY seq LIMIT $5) o ON true"
+            " ORDER BY seq + 0 LIMIT $5) o ON true"
         )
         rows = await self._db.fetch(
             query,

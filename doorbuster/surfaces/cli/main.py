@@ -22,7 +22,6 @@ from doorbuster.engines.embedded import (
     RunState,
     StartError,
     Supervisor,
-    check_port_is_free,
     kept_password,
     prepare,
     pss_bytes,
@@ -93,9 +92,6 @@ def up(
 ) -> None:
     """Start a whole shop on this machine: PostgreSQL, workers, a sandbox payment provider and the edge."""
     paths = prepare(data)
-    state = read_state(data)
-    if state is None or state.status not in ("starting", "ready", "stopping"):
-        check_port_is_free(port)
     if detach:
         argv = [sys.executable, "-m", "doorbuster.surfaces.cli.main", "up", "--port", str(port), "--data", str(data)]
         argv += ["--workers", str(workers), "--settings", settings, "--psp-faults", psp_faults]

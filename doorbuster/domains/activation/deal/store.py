@@ -74,8 +74,8 @@ async def read_page(now: datetime, before: tuple[datetime, UUID] | None, limit: 
 
 async def take_unprepared(limit: int) -> list[DealRow]:
     records = await DB.fetch(
-        "UPDATE deals SET step_deadline = clock_timestamp() + interval '10 seconds' WHERE id IN (SELECT id FROM deals"
-        " WHERE phase = 'preparing' AND step_deadline <= clock_timestamp() LIMIT $1 FOR UPDATE SKIP LOCKED)"
+        "UPDATE deals SET step_deadline = clock_timestamp() + interval '10 seconds' WHERE id = ANY(ARRAY(SELECT id"
+        " FROM deals WHERE phase = 'preparing' AND step_deadline <= now() LIMIT $1 FOR UPDATE SKIP LOCKED))"
         f" RETURNING {_COLUMNS}",
         limit,
     )

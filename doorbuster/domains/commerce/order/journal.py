@@ -14,7 +14,7 @@ from doorbuster.domains.commerce.order.models import OrderLine, OrderRow, ShipTo
 from doorbuster.engines import event_log
 from doorbuster.platform import settings
 from doorbuster.platform.batching import Batcher
-from doorbuster.platform.errors import NotFound, Refusal
+from doorbuster.platform.errors import NotFound, OutcomeUnknown, Refusal
 
 PLACE_WITHIN_S = 20.0
 """An order must be written so soon after its hold was made; the scan gives up older holds without an order."""
@@ -55,9 +55,11 @@ class Written(msgspec.Struct, frozen=True):
 
 _WRITER: Batcher[Placement | Advance, Written] | None = None
 
-_TRIED: dict[tuple[UUID, str], int] = {}
-"""(order, event) → version that a batch of this process wrote but was not answered for: when the connection is lost at
-COMMIT the batch is run again, finds its own work done, and must still say that this request is what did it."""
+_TRIED: dict[tuple[UUID, str, UUID | None], int] = {}
+"""(order, event, payment) → version that a batch of this process wrote but whose COMMIT was lost: when the batch is run
+again it finds its own work done, and must still say that this request is what did it. At most _MOST_TRIED; whoever is
+forgotten is told that another did it, and the sweeper finishes."""
+_MOST_TRIED = 10_000
 
 
 async def write(change: Placement | Advance) -> Written:
@@ -74,15 +76,32 @@ async def write(change: Placement | Advance) -> Written:
 
 
 async def _run(changes: Sequence[Placement | Advance]) -> Sequence[Written | Refusal]:
+    wrote: dict[tuple[UUID, str, UUID | None], int] = {}
+    try:
+        answers = await _write(changes, wrote)
+    except OutcomeUnknown:
+        _TRIED.update(wrote)
+        while len(_TRIED) > _MOST_TRIED:
+            del _TRIED[next(iter(_TRIED))]
+        raise
+    if _TRIED:
+        done = {change.id for change in changes}
+        for key in [key for key in _TRIED if key[0] in done]:
+            del _TRIED[key]
+    return answers
+
+
+async def _write(
+    changes: Sequence[Placement | Advance], wrote: dict[tuple[UUID, str, UUID | None], int]
+) -> list[Written | Refusal]:
     placements = {change.id: change for change in changes if isinstance(change, Placement)}
     steps = [change for change in changes if isinstance(change, Advance)]
     async with store.DB.transaction() as conn:
         locked = await store.lock_orders(conn, [step.id for step in steps]) if steps else {}
         now = await store.clock(conn)
-        book = _Book(now, locked)
+        book = _Book(now, locked, wrote)
         in_time = [one for one in placements.values() if now < one.place_by]
         made = await store.insert_orders(conn, [book.place(one) for one in in_time]) if in_time else set()
-        _TRIED.update({(key, book.orders[key].event): 1 for key in made})
         book.keep(made)
         found = {key for key in placements if key not in made}
         known = await store.read_orders_in(conn, list(found)) if found else {}
@@ -96,24 +115,26 @@ async def _run(changes: Sequence[Placement | Advance]) -> Sequence[Written | Ref
                 known[change.id] = book.orders[change.id]
             elif change.id in known:
                 row = known[change.id]
-                answers.append(Written(row, _TRIED.get((row.id, row.event)) == row.version == 1))
+                answers.append(Written(row, row.version == 1 and book.is_mine(row)))
             else:
                 answers.append(errors.PlacedTooLate())
         await store.insert_transitions(conn, book.transitions)
         if book.moved:
             await store.update_orders(conn, [book.as_update(key) for key in book.moved])
         await event_log.publish(conn, book.facts)
-    for key in [key for key in _TRIED if key[0] in book.orders]:
-        del _TRIED[key]
     return answers
 
 
 class _Book:
     """The batch's orders in memory, and what is to be written of them."""
 
-    def __init__(self, now: datetime, orders: dict[UUID, OrderRow]) -> None:
+    def __init__(
+        self, now: datetime, orders: dict[UUID, OrderRow], wrote: dict[tuple[UUID, str, UUID | None], int]
+    ) -> None:
         self.now = now
         self.orders = orders
+        self.wrote = wrote
+        self._told: set[UUID] = set()
         self.moved: dict[UUID, None] = {}
         self.transitions: list[dict[str, Any]] = []
         self.facts: list[event_log.Fact] = []
@@ -176,7 +197,8 @@ class _Book:
             return NotFound("There is no such order")
         state = rules.decide(row, step.event, step.payment_id, self.now)
         if state is None:
-            return Written(row, row.event == step.event and _TRIED.get((row.id, row.event)) == row.version)
+            same = row.event == step.event and (step.payment_id or row.payment_id) == row.payment_id
+            return Written(row, same and self.is_mine(row))
         version = row.version + 1
         answers = row.pays_at_once and row.answer_version is None and state in rules.ANSWERS
         row = msgspec.structs.replace(
@@ -193,9 +215,15 @@ class _Book:
         )
         self.orders[row.id] = row
         self.moved[row.id] = None
-        _TRIED[(row.id, step.event)] = version
         self._write_down(row, rules.PUBLISHED.get(state))
         return Written(row, True)
+
+    def is_mine(self, row: OrderRow) -> bool:
+        """Whether a run of this process whose COMMIT was lost wrote this version; said once, to the first who asks."""
+        tried = _TRIED.get((row.id, row.event, row.payment_id)) == row.version and row.id not in self._told
+        if tried:
+            self._told.add(row.id)
+        return tried
 
     def as_update(self, key: UUID) -> dict[str, Any]:
         row = self.orders[key]
@@ -212,6 +240,7 @@ class _Book:
         }
 
     def _write_down(self, row: OrderRow, fact: str | None) -> None:
+        self.wrote[(row.id, row.event, row.payment_id)] = row.version
         self.transitions.append({
             "order_id": row.id, "version": row.version, "event": row.event, "state": row.state,
             "payment_id": row.payment_id, "code": row.code, "at": self.now,

@@ -92,7 +92,7 @@ async def _ask_payment(ctx: Ctx, row: OrderRow) -> OrderRow:
     found = await payment.find(ctx, row.payment_id)
     if found is None:
         # Nobody began it and, after this, nobody can: a request that was asleep finds it failed.
-        found = await payment.abandon(ctx, charge_of(row, "", "abandoned"))
+        found = await payment.abandon(ctx, charge_of(row, "", ""))
     event = rules.EVENT_OF_PAYMENT[found.state]
     if (row.state, event) not in rules.NEXT:
         return row
@@ -170,9 +170,10 @@ async def release_orphans(ctx: Ctx) -> int:
     released = 0
     while True:
         made = await stock.made_between(ctx, after, until, _SCAN_PAGE)
-        held = [one.reservation_id for one in made if one.state == "held"]
-        for reservation_id in set(held) - await store.existing_ids(held):
-            await stock.abandon(ctx, reservation_id)
+        held = {one.reservation_id: one.created_at for one in made if one.state == "held"}
+        for reservation_id in held.keys() - await store.existing_ids(list(held)):
+            # Only the hold that was seen: its owner may be holding anew under the same key by now.
+            await stock.abandon(ctx, reservation_id, held[reservation_id])
             released += 1
         full = len(made) == _SCAN_PAGE
         # Several holds of one batch share their moment; step back so that none at the edge of a page is missed.

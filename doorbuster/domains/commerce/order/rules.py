@@ -43,7 +43,9 @@ NEXT: dict[tuple[str, str], State] = {
 AT_REST = frozenset({"paid", "cancelled", "expired", "refunded_no_stock"})
 """Nothing follows by itself."""
 
-ANSWERS = frozenset({"paid", "awaiting_payment", "payment_unknown", "refunded_no_stock", "cancelled", "expired"})
+ANSWERS = frozenset(
+    {"paid", "awaiting_payment", "payment_unknown", "cancel_pending", "refunded_no_stock", "cancelled", "expired"}
+)
 """States in which a placing request that pays at once is answered."""
 
 # Seconds that the sweeper leaves a state to the request working on it; `paying` adds the payment's time-out.
@@ -67,6 +69,9 @@ EVENT_OF_PAYMENT = {
     "unknown": "unknown",
     "processing": "unknown",
 }
+
+HOLDS_UNITS = frozenset({"awaiting_payment", "paying", "payment_unknown", "captured", "paid", "cancel_pending"})
+"""States that will claim or give back the order's units; in all others they have been given back already."""
 
 PUBLISHED = {
     "paid": "OrderPaid",

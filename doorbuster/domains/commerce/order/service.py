@@ -42,13 +42,13 @@ async def place(ctx: Ctx, wish: Place) -> Order:
         )
         lines = rules.price_lines(wish.lines, quote)
         total_minor = rules.total(lines)
+        reservation = await _reserve(ctx, wish, order_id, customer_id, request_hash)
     except Refusal:
-        # A repeat is answered as the first time, even though prices or windows have moved on since.
+        # A repeat is answered as the first time, even though prices, windows or stock have moved on since.
         known = (await store.read_orders([order_id])).get(order_id)
         if known is None:
             raise
         return await _answer_again(known, request_hash)
-    reservation = await _reserve(ctx, wish, order_id, customer_id, request_hash)
     if not reservation.fresh:
         known = (await store.read_orders([order_id])).get(order_id)
         if known is not None:
@@ -87,7 +87,7 @@ async def _reserve(ctx: Ctx, wish: Place, order_id: UUID, customer_id: UUID, req
     if age < _OLD:
         return reservation
     # Too late to write its order: whoever made this hold is gone. Give it up and hold anew.
-    await stock.abandon(ctx, order_id)
+    await stock.abandon(ctx, order_id, reservation.created_at)
     return await stock.reserve(ctx, reserve)
 
 
@@ -95,18 +95,18 @@ async def _write_and_pay(ctx: Ctx, placement: Placement, reservation: stock.Rese
     try:
         written = await journal.write(placement)
     except errors.PlacedTooLate:
-        await stock.abandon(ctx, placement.id)
+        await stock.abandon(ctx, placement.id, reservation.created_at)
         raise Unavailable("The shop was too slow to write this order; nothing was bought") from None
     row = written.row
     if not written.moved:
-        if reservation.fresh and row.state in ("expired", "cancelled", "refunded_no_stock"):
-            # Held anew for an order that has already ended: nobody would ever give it back.
-            await stock.abandon(ctx, row.id)
+        if reservation.fresh and row.state not in rules.HOLDS_UNITS:
+            # Held anew for an order that has already given its units back: nobody would do so again.
+            await stock.abandon(ctx, row.id, reservation.created_at)
         return await _answer_again(row, placement.request_hash)
     if pay_with is None:
         return _render(row)
     paid = await payment.charge(ctx, process.charge_of(row, pay_with.instrument, placement.request_hash))
-    return _render(await process.settle(ctx, row, paid))
+    return await _answer_again(await process.settle(ctx, row, paid), placement.request_hash)
 
 
 @command
@@ -120,10 +120,7 @@ async def pay(ctx: Ctx, order_id: UUID, wish: Pay) -> Order:
     payment_id = ids.derived_id("payment", str(order_id), "key", ctx.idempotency_key)
     request_hash = ids.request_hash(_ENCODER.encode(wish)).hex()
     if await store.read_step_of_payment(order_id, payment_id):
-        known = await payment.find(ctx, payment_id)
-        if known is not None and known.request_hash not in (request_hash, "abandoned"):
-            raise IdempotencyKeyReused()
-        return await _payment_answer(order_id, payment_id)
+        return await _payment_answer(ctx, order_id, payment_id, request_hash)
     if row.state in ("paying", "payment_unknown", "cancel_pending", "captured"):
         raise payment.PaymentInProgress(
             "Wait for it, or ask for the order; it says how the payment ended", payment_id=row.payment_id
@@ -137,7 +134,7 @@ async def pay(ctx: Ctx, order_id: UUID, wish: Pay) -> Order:
     written = await journal.write(Advance(order_id, "pay", payment_id=payment_id))
     if not written.moved:
         if written.row.payment_id == payment_id:
-            return await _payment_answer(order_id, payment_id)
+            return await _payment_answer(ctx, order_id, payment_id, request_hash)
         raise errors.NotPayable(f"It is {written.row.state}", state=written.row.state)
     paid = await payment.charge(ctx, process.charge_of(written.row, wish.instrument, request_hash))
     row = await process.settle(ctx, written.row, paid)
@@ -226,10 +223,13 @@ async def _answer_again(row: OrderRow, request_hash: str) -> Order:
     return _render_at(row, steps[row.answer_version - 1])
 
 
-async def _payment_answer(order_id: UUID, payment_id: UUID) -> Order:
+async def _payment_answer(ctx: Ctx, order_id: UUID, payment_id: UUID, request_hash: str) -> Order:
     """What a pay request got, or will get: the first answerable state its payment led to."""
     waited = 0.0
     while True:
+        known = await payment.find(ctx, payment_id)
+        if known is not None and known.request_hash not in (request_hash, payment.ABANDONED):
+            raise IdempotencyKeyReused()
         steps = await store.read_step_of_payment(order_id, payment_id)
         for step in steps:
             if step.event != "pay" and step.state in rules.ANSWERS:

@@ -131,8 +131,8 @@ async def take_due(limit: int) -> list[UUID]:
     records = await DB.fetch(
         "UPDATE orders SET attempt = attempt + 1,"
         " step_deadline = clock_timestamp() + make_interval(secs => 5 + least(60, 2 ^ least(attempt, 10)))"
-        " WHERE id IN (SELECT id FROM orders WHERE step_deadline <= clock_timestamp() ORDER BY step_deadline"
-        " LIMIT $1 FOR UPDATE SKIP LOCKED) RETURNING id",
+        " WHERE id = ANY(ARRAY(SELECT id FROM orders WHERE step_deadline <= now() ORDER BY step_deadline"
+        " LIMIT $1 FOR UPDATE SKIP LOCKED)) RETURNING id",
         limit,
     )
     return [record[0] for record in records]
@@ -141,9 +141,9 @@ async def take_due(limit: int) -> list[UUID]:
 async def nudge(conn: Conn, ids: Sequence[UUID]) -> None:
     """What these orders wait for has happened: the sweeper should look at once."""
     await conn.execute(
-        "UPDATE orders SET step_deadline = clock_timestamp() WHERE id IN (SELECT id FROM orders"
+        "UPDATE orders SET step_deadline = clock_timestamp() WHERE id = ANY(ARRAY(SELECT id FROM orders"
         " WHERE id = ANY($1::uuid[]) AND state IN ('payment_unknown', 'cancel_pending', 'cancelling', 'refunding')"
-        " ORDER BY id FOR UPDATE)",
+        " ORDER BY id FOR UPDATE))",
         ids,
     )
 

@@ -7,6 +7,9 @@ from datetime import timedelta
 from doorbuster.domains.commerce.payment.models import PaymentState
 from doorbuster.engines.payment_router import Outcome
 
+ABANDONED = "abandoned"
+"""Stands for the request of a payment that never began: it fits whichever request comes late."""
+
 LIVE_ATTEMPT = frozenset({"sending", "unknown", "pending"})
 
 # (attempt's state, what is known now) → attempt's next state. What is absent changes nothing: a settled attempt stays,

@@ -16,7 +16,7 @@ from doorbuster.engines.payment_router import ChargeOrder, Outcome, RefundOrder,
 from doorbuster.platform import ids, settings
 from doorbuster.platform.batching import Batcher
 from doorbuster.platform.calls import Ctx, command, query
-from doorbuster.platform.errors import IdempotencyKeyReused, NotFound, Refusal
+from doorbuster.platform.errors import IdempotencyKeyReused, NotFound, OutcomeUnknown, Refusal
 
 _AT_ONCE = 16
 
@@ -54,8 +54,9 @@ async def charge(ctx: Ctx, wish: Charge) -> Payment:
 async def abandon(ctx: Ctx, wish: Charge) -> Payment:
     """Make sure that this payment is not begun any more if it was not: whoever comes late finds it failed.
 
-    Answers with the payment as it stands, which is another state when it had begun.
+    Answers with the payment as it stands, which is another state when it had begun. `wish.request_hash` is ignored.
     """
+    wish = msgspec.structs.replace(wish, request_hash=rules.ABANDONED)
     async with store.DB.transaction() as conn:
         await store.insert_abandoned(conn, wish)
         known = await store.read_by_ids(conn, [wish.payment_id])
@@ -91,7 +92,8 @@ async def give_back(ctx: Ctx, payment_id: UUID, reason: str) -> Payment:
             await store.write_payments(conn, [_changed(payment, "refunding", "")])
         elif payment.state != "refunding":
             return payment
-    await _send_refunds(await store.take_refunds_to_send(1, payment_id))
+    for row in await store.take_refunds_to_send(1, payment_id):
+        await _send_refund(row)
     found = await find(ctx, payment_id)
     assert found is not None
     return found
@@ -111,29 +113,35 @@ async def resolve(ctx: Ctx, limit: int) -> int:
             result = await payment_router.inquire(order, age_s=row["age_s"])
             await _settler().submit(_Known(row["payment_id"], result))
 
-    await asyncio.gather(*(one(row) for row in attempts))
+    async def give(row: asyncpg.Record) -> None:
+        async with gate:
+            await _send_refund(row)
+
     refunds = await store.take_refunds_to_send(limit)
-    await _send_refunds(refunds)
+    # One that fails must not keep the others, or the refunds, from their turn; it is taken up again by its own time.
+    work = [one(row) for row in attempts] + [give(row) for row in refunds]
+    failed = [error for error in await asyncio.gather(*work, return_exceptions=True) if error is not None]
+    if failed:
+        raise failed[0]
     return len(attempts) + len(refunds)
 
 
-async def _send_refunds(rows: Sequence[asyncpg.Record]) -> None:
-    for row in rows:
-        order = RefundOrder(
-            provider=row["provider"],
-            reference=str(row["payment_id"]),
-            idempotency_key=str(row["id"]),
-            provider_charge_id=row["provider_id"],
-            amount_minor=row["amount_minor"],
-            currency=row["currency"],
-        )
-        result = await payment_router.refund(order)
-        if result.outcome is Outcome.SUCCEEDED:
-            await _settle_refund(row, "succeeded", "")
-        elif result.outcome is Outcome.NOT_EXECUTED:
-            await _settle_refund(row, "refused", result.code)
-        else:
-            await store.retry_refund_at_once(row["id"], 2.0)
+async def _send_refund(row: asyncpg.Record) -> None:
+    order = RefundOrder(
+        provider=row["provider"],
+        reference=str(row["payment_id"]),
+        idempotency_key=str(row["id"]),
+        provider_charge_id=row["provider_id"],
+        amount_minor=row["amount_minor"],
+        currency=row["currency"],
+    )
+    result = await payment_router.refund(order)
+    if result.outcome is Outcome.SUCCEEDED:
+        await _settle_refund(row, "succeeded", "")
+    elif result.outcome is Outcome.NOT_EXECUTED:
+        await _settle_refund(row, "refused", result.code)
+    else:
+        await store.retry_refund_at_once(row["id"], 2.0)
 
 
 async def _settle_refund(row: asyncpg.Record, state: str, code: str) -> None:
@@ -166,20 +174,30 @@ def _settler() -> Batcher[_Known, Payment]:
 
 
 _FRESH: dict[UUID, None] = {}
-"""Payments whose start this process has begun but not yet answered; a batch that is run again after a lost COMMIT
-finds its own rows there and must still send them."""
+"""Payments that this process wrote in a batch whose COMMIT was lost: when the batch is run again it finds its own rows
+and must still send them. At most _MOST_FRESH; one that is forgotten is asked about and fails, which costs no money."""
+_MOST_FRESH = 10_000
 
 
 async def _start(wishes: Sequence[Charge]) -> Sequence[tuple[Payment, bool] | Refusal]:
     """One batch: payment and attempt rows for all that collide with nothing, then an answer for each."""
     first_look_s = settings.current().payment_timeout_s + 2
     unique = {wish.payment_id: wish for wish in wishes}
-    async with store.DB.transaction() as conn:
-        made = await store.insert_started(conn, list(unique.values()), payment_router.choose(), first_look_s)
+    made: set[UUID] = set()
+    try:
+        async with store.DB.transaction() as conn:
+            made = await store.insert_started(conn, list(unique.values()), payment_router.choose(), first_look_s)
+            known = await store.read_by_ids(conn, list(unique))
+            missing = [wish.order_id for wish in wishes if wish.payment_id not in known]
+            live = await store.read_live(conn, missing) if missing else {}
+    except OutcomeUnknown:
         _FRESH.update(dict.fromkeys(made))
-        known = await store.read_by_ids(conn, list(unique))
-        missing = [wish.order_id for wish in wishes if wish.payment_id not in known]
-        live = await store.read_live(conn, missing) if missing else {}
+        while len(_FRESH) > _MOST_FRESH:
+            del _FRESH[next(iter(_FRESH))]
+        raise
+    fresh = made | (_FRESH.keys() & unique.keys())
+    for key in fresh:
+        _FRESH.pop(key, None)
     answers: list[tuple[Payment, bool] | Refusal] = []
     for wish in wishes:
         payment = known.get(wish.payment_id)
@@ -187,11 +205,11 @@ async def _start(wishes: Sequence[Charge]) -> Sequence[tuple[Payment, bool] | Re
             other = live.get(wish.order_id)
             detail = "Wait for it, or ask for the order; it says how the payment ended"
             answers.append(errors.PaymentInProgress(detail, payment_id=other.payment_id if other else None))
-        elif payment.request_hash != wish.request_hash:
+        elif payment.request_hash not in (wish.request_hash, rules.ABANDONED):
             answers.append(IdempotencyKeyReused())
         else:
-            answers.append((payment, wish.payment_id in _FRESH))
-            _FRESH.pop(wish.payment_id, None)
+            answers.append((payment, wish.payment_id in fresh))
+            fresh.discard(wish.payment_id)
     return answers
 
 

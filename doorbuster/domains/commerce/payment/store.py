@@ -121,9 +121,9 @@ async def take_attempts_to_resolve(limit: int) -> list[asyncpg.Record]:
     return await DB.fetch(
         f"UPDATE attempt SET inquiries = inquiries + 1, next_inquiry_at = clock_timestamp()"
         " + make_interval(secs => least(60, 2 ^ least(inquiries, 10)))"
-        " WHERE (payment_id, number) IN (SELECT payment_id, number FROM attempt"
-        "   WHERE state IN ('sending', 'unknown', 'pending') AND next_inquiry_at <= clock_timestamp()"
-        "   ORDER BY next_inquiry_at LIMIT $1 FOR UPDATE SKIP LOCKED)"
+        " WHERE reference = ANY(ARRAY(SELECT reference FROM attempt"
+        "   WHERE state IN ('sending', 'unknown', 'pending') AND next_inquiry_at <= now()"
+        "   ORDER BY next_inquiry_at LIMIT $1 FOR UPDATE SKIP LOCKED))"
         f" RETURNING {_ATTEMPT}, extract(epoch FROM clock_timestamp() - created_at)::float8 AS age_s",
         limit,
     )
@@ -134,8 +134,8 @@ async def take_refunds_to_send(limit: int, payment_id: UUID | None = None) -> li
     return await DB.fetch(
         "UPDATE refund SET tries = tries + 1, next_try_at = clock_timestamp()"
         " + make_interval(secs => 15 + least(60, 2 ^ least(tries, 10)))"
-        " WHERE id IN (SELECT id FROM refund WHERE state = 'sending' AND next_try_at <= clock_timestamp()"
-        "   AND ($2::uuid IS NULL OR payment_id = $2) ORDER BY next_try_at LIMIT $1 FOR UPDATE SKIP LOCKED)"
+        " WHERE id = ANY(ARRAY(SELECT id FROM refund WHERE state = 'sending' AND next_try_at <= now()"
+        "   AND ($2::uuid IS NULL OR payment_id = $2) ORDER BY next_try_at LIMIT $1 FOR UPDATE SKIP LOCKED))"
         " RETURNING id, payment_id, provider, provider_id, amount_minor, currency",
         limit,
         payment_id,

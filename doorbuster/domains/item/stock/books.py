@@ -101,6 +101,8 @@ class Books:
     touched_counters: set[tuple[UUID, UUID]] = field(default_factory=set)
     touched_reservations: set[UUID] = field(default_factory=set)
     new_reservations: set[UUID] = field(default_factory=set)
+    done_entries: set[UUID] = field(default_factory=set)
+    """Entries that an earlier run of these requests has committed."""
     entries: list[Entry] = field(default_factory=list)
 
     def shift(self, option_id: UUID, *, on_hand: int = 0, reserved: int = 0, allotted: int = 0, sold: int = 0) -> None:

@@ -42,9 +42,13 @@ class Release(msgspec.Struct, frozen=True, tag="release"):
 
 
 class Abandon(msgspec.Struct, frozen=True, tag="abandon"):
-    """End a hold that nobody stands behind (its order never came to be); the same id may reserve again later."""
+    """End a hold that nobody stands behind (its order never came to be); the same id may reserve again later.
+
+    With `made_at` only the hold that was made then is ended: not one that was made anew under the id since.
+    """
 
     reservation_id: UUID
+    made_at: datetime | None = None
 
 
 class Extend(msgspec.Struct, frozen=True, tag="extend"):

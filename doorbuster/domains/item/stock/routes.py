@@ -83,12 +83,12 @@ async def import_stock(request: Request[Any, Any, Any], data: StockImport) -> Le
 
 
 def _if_match(request: Request[Any, Any, Any]) -> int:
-    """The version in If-Match, or 0 for none; a value that is no ETag of ours matches nothing."""
+    """The version in If-Match, or 0 for none; a value that is no ETag of ours (-1) matches nothing."""
     sent = (request.headers.get("if-match") or "*").strip()
     if sent == "*":
         return 0
     number = sent.strip('"').removeprefix("v")
-    return int(number) if number.isdecimal() else -1
+    return int(number) if number.isdecimal() and len(number) < 19 and int(number) else -1
 
 
 ROUTES = [get_stock, put_stock, import_stock]

@@ -65,7 +65,7 @@ def decide(operation: Operation, books: Books) -> Answer | Refusal:
             case Release():
                 return _give_back(operation.reservation_id, "release", books)
             case Abandon():
-                return _give_back(operation.reservation_id, "abandon", books)
+                return _abandon(operation, books)
             case Expire():
                 return _expire(operation, books)
             case Extend():
@@ -93,7 +93,8 @@ def check_lines(lines: tuple[Line, ...]) -> None:
 def _reserve(wish: Reserve, books: Books) -> Answer:
     known = books.reservations.get(wish.reservation_id)
     if known is not None:
-        if known.request_hash != wish.request_hash or known.customer_id != wish.customer_id:
+        said = (known.request_hash, known.customer_id, known.deal_id, known.lines())
+        if said != (wish.request_hash, wish.customer_id, wish.deal_id, wish.lines):
             raise IdempotencyKeyReused()
         if (known.state, "reserve") in REPEATS:
             return known.value()
@@ -168,6 +169,13 @@ def _expire(expire: Expire, books: Books) -> Answer:
     if row.state != "held" or row.expires_at > books.now:
         return row.value()
     return _give_back(row.id, "expire", books)
+
+
+def _abandon(abandon: Abandon, books: Books) -> Answer:
+    row = _find(abandon.reservation_id, books)
+    if abandon.made_at is not None and row.created_at != abandon.made_at:
+        return row.value()
+    return _give_back(row.id, "abandon", books)
 
 
 def _extend(extend: Extend, books: Books) -> Answer:
@@ -247,6 +255,8 @@ def _find(reservation_id: UUID, books: Books) -> ReservationRow:
 
 def _set_on_hand(wish: SetOnHand, books: Books) -> Answer:
     option = books.options[wish.option_id]
+    if wish.entry_id in books.done_entries:
+        return level_of(wish.option_id, books)
     if option.item_id != wish.item_id:
         raise errors.WrongItem(item_id=option.item_id)
     if wish.if_version and wish.if_version != option.version:
@@ -258,6 +268,7 @@ def _set_on_hand(wish: SetOnHand, books: Books) -> Answer:
     if delta:
         books.shift(wish.option_id, on_hand=delta)
         books.entries.append(Entry(wish.entry_id, wish.option_id, delta, "set_on_hand", wish.by_whom))
+        books.done_entries.add(wish.entry_id)
     return level_of(wish.option_id, books)
 
 

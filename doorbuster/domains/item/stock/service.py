@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from datetime import datetime
 from uuid import UUID
@@ -54,8 +55,7 @@ async def reserve(ctx: Ctx, wish: Reserve) -> Reservation:
     Refuses with UnknownOption, SoldOut, NotInDeal, DealNotOpen, DealClosed, LimitExceeded, IdempotencyKeyReused.
     """
     rules.check_lines(wish.lines)
-    if not 1 <= wish.hold_s <= MAX_HOLD_S:
-        raise InvalidRequest(f"A hold lasts 1 to {MAX_HOLD_S} seconds")
+    _check_hold(wish.hold_s)
     return _reservation(await _writer().submit(wish))
 
 
@@ -72,14 +72,18 @@ async def release(ctx: Ctx, reservation_id: UUID) -> Reservation:
 
 
 @command
-async def abandon(ctx: Ctx, reservation_id: UUID) -> Reservation:
-    """End a hold whose order never came to be. Unlike `release` it is not final: the same id may reserve again."""
-    return _reservation(await _writer().submit(Abandon(reservation_id)))
+async def abandon(ctx: Ctx, reservation_id: UUID, made_at: datetime | None = None) -> Reservation:
+    """End a hold whose order never came to be. Unlike `release` it is not final: the same id may reserve again.
+
+    With `made_at` (the hold's `created_at`) a hold made anew since then is left alone.
+    """
+    return _reservation(await _writer().submit(Abandon(reservation_id, made_at)))
 
 
 @command
 async def extend(ctx: Ctx, reservation_id: UUID, hold_s: int) -> Reservation:
     """Keep the hold for at least `hold_s` seconds from now. Refuses with HoldLost when it has ended."""
+    _check_hold(hold_s)
     return _reservation(await _writer().submit(Extend(reservation_id, hold_s)))
 
 
@@ -97,7 +101,7 @@ async def set_on_hand(ctx: Ctx, wishes: tuple[SetOnHand, ...]) -> tuple[Level, .
         answer = await _writer().submit(wishes[0])
         assert isinstance(answer, Level)
         return (answer,)
-    return tuple(answer for answer in await _run(wishes, all_or_none=True) if isinstance(answer, Level))
+    return await _importer().submit(wishes)
 
 
 @command
@@ -120,8 +124,7 @@ async def sweep(ctx: Ctx, limit: int) -> int:
     """
     work: list[Operation] = [Expire(key) for key in await store.expired_holds(limit)]
     work += [CloseAllotment(key) for key in await store.deals_to_close(limit)]
-    for operation in work:
-        await _writer().submit(operation)
+    await asyncio.gather(*(_writer().submit(operation) for operation in work))
     return len(work)
 
 
@@ -157,7 +160,13 @@ def _reservation(answer: Answer) -> Reservation:
     return answer
 
 
+def _check_hold(hold_s: int) -> None:
+    if not 1 <= hold_s <= MAX_HOLD_S:
+        raise InvalidRequest(f"A hold lasts 1 to {MAX_HOLD_S} seconds")
+
+
 _WRITER: Batcher[Operation, Answer] | None = None
+_IMPORTER: Batcher[tuple[SetOnHand, ...], tuple[Level, ...]] | None = None
 
 
 def _writer() -> Batcher[Operation, Answer]:
@@ -166,6 +175,22 @@ def _writer() -> Batcher[Operation, Answer]:
         now = settings.current()
         _WRITER = Batcher("item.stock", _run, limit=now.batch_limit, writers=now.batch_writers)
     return _WRITER
+
+
+def _importer() -> Batcher[tuple[SetOnHand, ...], tuple[Level, ...]]:
+    """Imports one at a time, each a transaction of its own, with the patience and repeats of every write."""
+    global _IMPORTER
+    if _IMPORTER is None:
+        _IMPORTER = Batcher("item.stock.import", _import, limit=1)
+    return _IMPORTER
+
+
+async def _import(imports: Sequence[tuple[SetOnHand, ...]]) -> list[tuple[Level, ...] | Refusal]:
+    (wishes,) = imports
+    try:
+        return [tuple(answer for answer in await _run(wishes, all_or_none=True) if isinstance(answer, Level))]
+    except Refusal as refusal:
+        return [refusal]
 
 
 class _Refused(Exception):
@@ -200,6 +225,7 @@ async def _open_books(conn: Conn, operations: Sequence[Operation]) -> Books:
     new_ids: set[UUID] = set()
     known_ids: set[UUID] = set()
     missing: list[tuple[UUID, UUID]] = []
+    entry_ids: list[UUID] = []
     for operation in operations:
         match operation:
             case Reserve():
@@ -211,6 +237,7 @@ async def _open_books(conn: Conn, operations: Sequence[Operation]) -> Books:
             case SetOnHand():
                 option_ids.add(operation.option_id)
                 missing.append((operation.option_id, operation.item_id))
+                entry_ids.append(operation.entry_id)
             case OpenAllotment():
                 deal_ids.add(operation.deal_id)
                 option_ids.update(line.option_id for line in operation.lines)
@@ -231,8 +258,16 @@ async def _open_books(conn: Conn, operations: Sequence[Operation]) -> Books:
     items = await store.lock_items(conn, {count.item_id for count in options.values()})
     deals = await store.lock_allotments(conn, deal_ids) if deal_ids else {}
     counters = await store.read_counters(conn, list(customers)) if customers else {}
+    done = await store.find_entries(conn, entry_ids) if entry_ids else set()
     now, reservations = await store.read_reservations_and_clock(conn, list(new_ids | known_ids))
-    return Books(now=now, options=options, items=items, allotments=deals, counters=counters, reservations=reservations)
+    for row in list(reservations.values()):
+        # Made by another process after the unlocked look: its rows are not locked here, so it does not exist yet.
+        if row.id in known_ids and not (options.keys() >= set(row.option_ids) and row.deal_id in {None, *deal_ids}):
+            del reservations[row.id]
+    return Books(
+        now=now, options=options, items=items, allotments=deals, counters=counters, reservations=reservations,
+        done_entries=done,
+    )  # fmt: skip
 
 
 def _facts(books: Books) -> list[event_log.Fact]:

@@ -49,6 +49,11 @@ async def add_missing(conn: Conn, pairs: Sequence[tuple[UUID, UUID]]) -> None:
     )
 
 
+async def find_entries(conn: Conn, ids: Sequence[UUID]) -> set[UUID]:
+    """Which of these entries are in the ledger already. Read under the options' locks."""
+    return {row[0] for row in await conn.fetch("SELECT id FROM stock_entry WHERE id = ANY($1::uuid[])", ids)}
+
+
 async def lock_options(conn: Conn, option_ids: Iterable[UUID]) -> dict[UUID, Count]:
     rows = await conn.fetch(
         "SELECT option_id, on_hand, reserved, allotted, sold, version, item_id FROM option_stock"

@@ -26,7 +26,7 @@ CREATE INDEX orders_customer ON orders (customer_id, created_at DESC, id DESC);
 CREATE INDEX orders_to_sweep ON orders (step_deadline) WHERE step_deadline IS NOT NULL;
 
 CREATE TABLE transition (
-    order_id   uuid NOT NULL REFERENCES orders,
+    order_id   uuid NOT NULL,                -- of orders; no foreign key: it is written with its order, and a check each costs
     version    bigint NOT NULL,
     event      text NOT NULL,
     state      text NOT NULL,

@@ -19,7 +19,7 @@ CREATE UNIQUE INDEX payment_live ON payment (order_id) WHERE state IN ('processi
 CREATE INDEX payment_order ON payment (order_id);
 
 CREATE TABLE attempt (
-    payment_id      uuid NOT NULL REFERENCES payment,
+    payment_id      uuid NOT NULL,             -- of payment; written in the same statement's transaction
     number          int NOT NULL,
     provider        text NOT NULL,
     reference       text NOT NULL UNIQUE,
