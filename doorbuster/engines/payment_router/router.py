@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import aiohttp
+import msgspec
 import structlog
 from prometheus_client import Counter, Histogram
 
@@ -19,6 +20,7 @@ from doorbuster.platform import settings
 
 _PROVIDERS = {sandbox.NAME: sandbox}
 MAX_ANSWER = 1_048_576
+MAX_CODE = 64
 _LOG = structlog.get_logger("payment_router")
 CALLS = Counter("doorbuster_psp_calls_total", "Calls to providers", ["provider", "operation", "outcome"])
 SECONDS = Histogram("doorbuster_psp_seconds", "Seconds per provider call", ["provider", "operation"])
@@ -105,10 +107,13 @@ async def _send(provider: str, operation: str, call: HttpCall) -> HttpAnswer | R
         async with _LINES.session().request(
             call.method, url, data=call.body or None, headers=call.headers, timeout=timeout, allow_redirects=False
         ) as answer:
-            body = await answer.content.read(MAX_ANSWER)
-            if not answer.content.at_eof():
-                return Result(Outcome.UNKNOWN, code="answer_too_large")
-            return HttpAnswer(answer.status, body)
+            body = bytearray()
+            async for part in answer.content.iter_any():
+                body += part
+                if len(body) > MAX_ANSWER:
+                    answer.close()
+                    return Result(Outcome.UNKNOWN, code="answer_too_large")
+            return HttpAnswer(answer.status, bytes(body))
     except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
         # Neither could a connection be made nor had a byte of the request been written.
         return Result(Outcome.NOT_SENT, code=type(error).__name__)
@@ -119,6 +124,9 @@ async def _send(provider: str, operation: str, call: HttpCall) -> HttpAnswer | R
 
 
 def _counted(provider: str, operation: str, result: Result) -> Result:
+    # A provider's words go into our records and logs: printable, short, and free of what PostgreSQL's text refuses.
+    code = "".join(sign for sign in result.code if sign.isascii() and sign.isprintable())[:MAX_CODE]
+    result = msgspec.structs.replace(result, code=code)
     CALLS.labels(provider, operation, result.outcome.value).inc()
     if result.outcome is Outcome.UNKNOWN:
         _LOG.warning("outcome_unknown", provider=provider, operation=operation, code=result.code)

@@ -11,6 +11,10 @@ import msgspec
 State = Literal["scheduled", "open", "sold_out", "closed"]
 
 
+Title = Annotated[str, msgspec.Meta(min_length=1, max_length=200, pattern=r"^[^\u0000]*$")]
+"""PostgreSQL's text holds every character but NUL."""
+
+
 class DealLine(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """So many units of one option, at the deal's price or a price of its own."""
 
@@ -22,7 +26,7 @@ class DealLine(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class DealDraft(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A deal as a merchant makes it. `price_minor` is for every line that names none."""
 
-    title: Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
+    title: Title
     item_id: UUID
     opens_at: Annotated[datetime, msgspec.Meta(tz=True)]
     closes_at: Annotated[datetime, msgspec.Meta(tz=True)]

@@ -48,6 +48,9 @@ async def make(ctx: Ctx, draft: DealDraft) -> Deal:
             refusal=None,
         )
         await store.insert(row, _PATIENCE_S)
+        # Two requests at once with one key: only the first one's row stands, and both go on from that.
+        row = await store.read(deal_id)
+        assert row is not None, "a deal just written is there"
     if row.request_hash != request_hash:
         raise IdempotencyKeyReused()
     if row.phase == "preparing":
@@ -86,7 +89,7 @@ async def sweep(ctx: Ctx, limit: int) -> int:
 
 
 async def _prepare(ctx: Ctx, row: DealRow) -> None:
-    """Allotment, then prices, then ready. A refusal by stock comes first and leaves nothing to undo."""
+    """Prices, then allotment, then ready: a price alone sells nothing, and can be taken back when stock refuses."""
     allotment = stock.OpenAllotment(
         deal_id=row.id,
         lines=tuple(stock.Line(line.option_id, line.quantity) for line in row.lines),
@@ -101,9 +104,10 @@ async def _prepare(ctx: Ctx, row: DealRow) -> None:
         ends_at=row.closes_at,
     )
     try:
-        await stock.open_allotment(ctx, allotment)
         await price.schedule_deal(ctx, prices)
+        await stock.open_allotment(ctx, allotment)
     except Refusal as refusal:
+        await price.clear_deal(ctx, row.id)
         await store.finish(row.id, "refused", encode_refusal(refusal).decode())
         return
     await store.finish(row.id, "ready", None)

@@ -12,7 +12,10 @@ State = Literal[
     "awaiting_payment", "paying", "payment_unknown", "captured", "paid", "cancel_pending", "cancelling", "cancelled",
     "expiring", "expired", "refunding", "refunded_no_stock",
 ]  # fmt: skip
-Text = Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
+_NO_NUL = r"^[^\u0000]*$"
+"""PostgreSQL's text holds every character but NUL."""
+Text = Annotated[str, msgspec.Meta(min_length=1, max_length=200, pattern=_NO_NUL)]
+Note = Annotated[str, msgspec.Meta(max_length=200, pattern=_NO_NUL)]
 
 
 class WishedLine(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -29,11 +32,11 @@ class ShipTo(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     name: Text
     line1: Text
     city: Text
-    postal_code: Annotated[str, msgspec.Meta(min_length=1, max_length=20)]
-    country: Annotated[str, msgspec.Meta(pattern="^[A-Z]{2}$")]
-    line2: Annotated[str, msgspec.Meta(max_length=200)] = ""
-    region: Annotated[str, msgspec.Meta(max_length=200)] = ""
-    phone: Annotated[str, msgspec.Meta(max_length=40)] = ""
+    postal_code: Annotated[str, msgspec.Meta(min_length=1, max_length=20, pattern=_NO_NUL)]
+    country: Annotated[str, msgspec.Meta(pattern="^[A-Z]{2}$", max_length=2)]
+    line2: Note = ""
+    region: Note = ""
+    phone: Annotated[str, msgspec.Meta(max_length=40, pattern=_NO_NUL)] = ""
 
 
 class Pay(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -47,7 +50,7 @@ class Place(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A wish to buy."""
 
     lines: Annotated[tuple[WishedLine, ...], msgspec.Meta(min_length=1, max_length=50)]
-    currency: Annotated[str, msgspec.Meta(pattern="^[A-Z]{3}$")] | None = None
+    currency: Annotated[str, msgspec.Meta(pattern="^[A-Z]{3}$", max_length=3)] | None = None
     deal_id: UUID | None = None
     ship_to: ShipTo | None = None
     payment: Pay | None = None
@@ -56,7 +59,7 @@ class Place(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Cancel(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Why, for the timeline."""
 
-    reason: Annotated[str, msgspec.Meta(max_length=200)] = ""
+    reason: Note = ""
 
 
 class OrderLine(msgspec.Struct, frozen=True):

@@ -11,6 +11,6 @@ from doorbuster.domains.commerce.payment.rules import ABANDONED
 from doorbuster.domains.commerce.payment.service import abandon, charge, find, give_back, resolve
 
 __all__ = [
-    "ABANDONED", "Charge", "NotCaptured", "Payment", "PaymentInProgress", "PaymentSettled", "PaymentState", "abandon", "charge",
-    "find", "give_back", "resolve",
+    "ABANDONED", "Charge", "NotCaptured", "Payment", "PaymentInProgress", "PaymentSettled", "PaymentState", "abandon",
+    "charge", "find", "give_back", "resolve",
 ]  # fmt: skip

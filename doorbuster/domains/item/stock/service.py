@@ -224,6 +224,7 @@ async def _open_books(conn: Conn, operations: Sequence[Operation]) -> Books:
     customers: set[tuple[UUID, UUID]] = set()
     new_ids: set[UUID] = set()
     known_ids: set[UUID] = set()
+    closing: set[UUID] = set()
     missing: list[tuple[UUID, UUID]] = []
     entry_ids: list[UUID] = []
     for operation in operations:
@@ -243,31 +244,20 @@ async def _open_books(conn: Conn, operations: Sequence[Operation]) -> Books:
                 option_ids.update(line.option_id for line in operation.lines)
             case CloseAllotment():
                 deal_ids.add(operation.deal_id)
-                option_ids.update(await store.find_deal_options(conn, [operation.deal_id]))
+                closing.add(operation.deal_id)
             case Claim() | Release() | Abandon() | Extend() | Expire():
                 known_ids.add(operation.reservation_id)
-    if known_ids:
-        for row in await store.find_reservations(conn, list(known_ids)):
-            option_ids.update(row.option_ids)
-            if row.deal_id is not None:
-                deal_ids.add(row.deal_id)
-                customers.add((row.deal_id, row.customer_id))
     if missing:
         await store.add_missing(conn, missing)
-    options = await store.lock_options(conn, option_ids)
-    items = await store.lock_items(conn, {count.item_id for count in options.values()})
-    deals = await store.lock_allotments(conn, deal_ids) if deal_ids else {}
-    counters = await store.read_counters(conn, list(customers)) if customers else {}
-    done = await store.find_entries(conn, entry_ids) if entry_ids else set()
-    now, reservations = await store.read_reservations_and_clock(conn, list(new_ids | known_ids))
-    for row in list(reservations.values()):
-        # Made by another process after the unlocked look: its rows are not locked here, so it does not exist yet.
-        if row.id in known_ids and not (options.keys() >= set(row.option_ids) and row.deal_id in {None, *deal_ids}):
-            del reservations[row.id]
-    return Books(
-        now=now, options=options, items=items, allotments=deals, counters=counters, reservations=reservations,
-        done_entries=done,
-    )  # fmt: skip
+    return await store.lock_books(
+        conn,
+        option_ids=option_ids,
+        deal_ids=deal_ids,
+        customers=list(customers),
+        new_ids=new_ids,
+        known_ids=known_ids,
+        closing=closing,
+    )
 
 
 def _facts(books: Books) -> list[event_log.Fact]:

@@ -21,18 +21,6 @@ DB = db.of("item.stock")
 _RESERVATION = "id, customer_id, deal_id, state, option_ids, item_ids, quantities, request_hash, created_at, expires_at"
 
 
-async def find_reservations(conn: Conn, ids: Sequence[UUID]) -> list[ReservationRow]:
-    """Reservations by id, unlocked: their lines never change, so they say which rows to lock."""
-    query = f"SELECT {_RESERVATION} FROM reservation WHERE id = ANY($1::uuid[])"
-    return [ReservationRow(*row) for row in await conn.fetch(query, ids)]
-
-
-async def find_deal_options(conn: Conn, deal_ids: Sequence[UUID]) -> list[UUID]:
-    """The options that deals have allotments of; fixed when the deal is opened."""
-    query = "SELECT DISTINCT option_id FROM allotment WHERE deal_id = ANY($1::uuid[])"
-    return [row[0] for row in await conn.fetch(query, deal_ids)]
-
-
 async def add_missing(conn: Conn, pairs: Sequence[tuple[UUID, UUID]]) -> None:
     """Rows of zero for options (and their items) that stock has not seen, in key order."""
     option_ids, item_ids = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
@@ -54,143 +42,113 @@ async def find_entries(conn: Conn, ids: Sequence[UUID]) -> set[UUID]:
     return {row[0] for row in await conn.fetch("SELECT id FROM stock_entry WHERE id = ANY($1::uuid[])", ids)}
 
 
-async def lock_options(conn: Conn, option_ids: Iterable[UUID]) -> dict[UUID, Count]:
-    rows = await conn.fetch(
-        "SELECT option_id, on_hand, reserved, allotted, sold, version, item_id FROM option_stock"
-        " WHERE option_id = ANY($1::uuid[]) ORDER BY option_id FOR UPDATE",
+async def lock_books(
+    conn: Conn,
+    *,
+    option_ids: Iterable[UUID],
+    deal_ids: Iterable[UUID],
+    customers: Sequence[tuple[UUID, UUID]],
+    new_ids: Iterable[UUID],
+    known_ids: Iterable[UUID],
+    closing: Iterable[UUID],
+) -> Books:
+    """Lock and read everything for one batch in one call (see lock_books in the migration for the order)."""
+    row = await conn.fetchrow(
+        "SELECT * FROM lock_books($1, $2, $3, $4, $5, $6, $7)",
         list(option_ids),
-    )
-    return {row[0]: Count(*row[1:]) for row in map(tuple, rows)}
-
-
-async def lock_items(conn: Conn, item_ids: Iterable[UUID]) -> dict[UUID, Count]:
-    rows = await conn.fetch(
-        "SELECT item_id, on_hand, reserved, allotted, sold, version, item_id FROM item_stock"
-        " WHERE item_id = ANY($1::uuid[]) ORDER BY item_id FOR UPDATE",
-        list(item_ids),
-    )
-    return {row[0]: Count(*row[1:]) for row in map(tuple, rows)}
-
-
-async def lock_allotments(conn: Conn, deal_ids: Iterable[UUID]) -> dict[UUID, dict[UUID, AllotmentRow]]:
-    """Every allotment of the deals, not only the wanted ones: the first row serialises the deal's counters."""
-    rows = await conn.fetch(
-        "SELECT deal_id, option_id, item_id, quantity, remaining, reserved, sold, returned, per_customer_limit,"
-        " opens_at, closes_at, closed, version FROM allotment"
-        " WHERE deal_id = ANY($1::uuid[]) ORDER BY deal_id, option_id FOR UPDATE",
         list(deal_ids),
+        [pair[0] for pair in customers],
+        [pair[1] for pair in customers],
+        list(new_ids),
+        list(known_ids),
+        list(closing),
     )
+    assert row is not None
+    options, items, allotments, counters, reservations, moment = row
     deals: dict[UUID, dict[UUID, AllotmentRow]] = {}
-    for row in rows:
-        deals.setdefault(row["deal_id"], {})[row["option_id"]] = AllotmentRow(*row)
-    return deals
-
-
-async def read_counters(conn: Conn, pairs: Sequence[tuple[UUID, UUID]]) -> dict[tuple[UUID, UUID], int]:
-    rows = await conn.fetch(
-        "SELECT deal_id, customer_id, taken FROM counter JOIN unnest($1::uuid[], $2::uuid[]) AS w(deal_id, customer_id)"
-        " USING (deal_id, customer_id)",
-        [pair[0] for pair in pairs],
-        [pair[1] for pair in pairs],
+    for one in allotments:
+        deals.setdefault(one["deal_id"], {})[one["option_id"]] = AllotmentRow(**one)
+    return Books(
+        now=moment,
+        options={one["option_id"]: _count(one) for one in options},
+        items={one["item_id"]: _count(one) for one in items},
+        allotments=deals,
+        counters={(one["deal_id"], one["customer_id"]): one["taken"] for one in counters},
+        reservations={one["id"]: ReservationRow(*one) for one in reservations},
     )
-    return {(row[0], row[1]): row[2] for row in rows}
 
 
-async def read_reservations_and_clock(conn: Conn, ids: Sequence[UUID]) -> tuple[datetime, dict[UUID, ReservationRow]]:
-    """Reservations as they stand under the locks, and the database's clock, read after the locks."""
-    columns = ", ".join(f"r.{column}" for column in _RESERVATION.split(", "))
-    rows = await conn.fetch(
-        f"SELECT clock_timestamp(), {columns} FROM (SELECT 1) AS one LEFT JOIN reservation r ON r.id = ANY($1::uuid[])",
-        ids,
-    )
-    found = [ReservationRow(*tuple(row)[1:]) for row in rows if row[1] is not None]
-    return rows[0][0], {row.id: row for row in found}
+def _count(row: asyncpg.Record) -> Count:
+    return Count(row["on_hand"], row["reserved"], row["allotted"], row["sold"], row["version"], row["item_id"])
 
 
 async def write_books(conn: Conn, books: Books) -> None:
-    """One set-based statement per table, in the order of the locks."""
-    if books.touched_options:
-        await _write_counts(conn, books)
+    """Write everything the batch changed: one set-based statement per table, all in one round trip.
+
+    Every row written is locked, or new; so the order in which PostgreSQL runs the parts does not matter.
+    """
     for deal_id in books.touched_deals:
         for row in books.allotments[deal_id].values():
             row.version += 1
     allotments = [row for deal_id in books.touched_deals for row in books.allotments[deal_id].values()]
-    if opened := [row for row in allotments if row.version == 1]:
-        await _insert_allotments(conn, opened)
-    if changed := [row for row in allotments if row.version > 1]:
-        await conn.execute(
-            "UPDATE allotment a SET remaining = n.remaining, reserved = n.reserved, sold = n.sold,"
-            " returned = n.returned, closed = n.closed, version = n.version"
-            " FROM json_to_recordset($1::json) AS n(deal_id uuid, option_id uuid, remaining bigint, reserved bigint,"
-            " sold bigint, returned bigint, closed boolean, version bigint)"
-            " WHERE a.deal_id = n.deal_id AND a.option_id = n.option_id",
-            db.rows(changed),
-        )
-    if books.touched_counters:
-        await conn.execute(
-            "INSERT INTO counter (deal_id, customer_id, taken)"
-            " SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::bigint[]) AS n(d, c, t) ORDER BY d, c"
-            " ON CONFLICT (deal_id, customer_id) DO UPDATE SET taken = excluded.taken",
-            [key[0] for key in books.touched_counters],
-            [key[1] for key in books.touched_counters],
-            [books.counters[key] for key in books.touched_counters],
-        )
-    await _write_reservations(conn, books)
-    if books.entries:
-        await conn.execute(
-            "INSERT INTO stock_entry (id, option_id, delta, reason, by_whom) SELECT * FROM json_to_recordset($1::json)"
-            " AS n(id uuid, option_id uuid, delta bigint, reason text, by_whom uuid)",
-            db.rows(books.entries),
-        )
-
-
-async def _write_counts(conn: Conn, books: Books) -> None:
     options = {key: books.options[key] for key in books.touched_options}
     items = {count.item_id: books.items[count.item_id] for count in options.values()}
-    for table, key_name, counts in (("option_stock", "option_id", options), ("item_stock", "item_id", items)):
-        await conn.execute(
-            f"UPDATE {table} s SET on_hand = n.h, reserved = n.r, allotted = n.a, sold = n.s, version = n.v"
-            " FROM unnest($1::uuid[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[])"
-            f" AS n(key, h, r, a, s, v) WHERE s.{key_name} = n.key",
-            list(counts),
-            [count.on_hand for count in counts.values()],
-            [count.reserved for count in counts.values()],
-            [count.allotted for count in counts.values()],
-            [count.sold for count in counts.values()],
-            [count.version for count in counts.values()],
-        )
-
-
-async def _insert_allotments(conn: Conn, rows: Sequence[AllotmentRow]) -> None:
     await conn.execute(
-        "INSERT INTO allotment (deal_id, option_id, item_id, quantity, remaining, reserved, sold, returned,"
-        " per_customer_limit, opens_at, closes_at, closed, version)"
-        " SELECT * FROM json_to_recordset($1::json) AS n(deal_id uuid, option_id uuid, item_id uuid, quantity bigint,"
-        " remaining bigint, reserved bigint, sold bigint, returned bigint, per_customer_limit bigint,"
-        " opens_at timestamptz, closes_at timestamptz, closed boolean, version bigint)",
-        db.rows(rows),
+        _WRITE,
+        db.rows([_counted(key, count) for key, count in options.items()]),
+        db.rows([_counted(key, count) for key, count in items.items()]),
+        db.rows([row for row in allotments if row.version > 1]),
+        db.rows([row for row in allotments if row.version == 1]),
+        db.rows([{"d": key[0], "c": key[1], "t": books.counters[key]} for key in books.touched_counters]),
+        db.rows([books.reservations[key] for key in books.new_reservations]),
+        db.rows([books.reservations[key] for key in books.touched_reservations - books.new_reservations]),
+        db.rows(books.entries),
     )
 
 
-async def _write_reservations(conn: Conn, books: Books) -> None:
-    if books.new_reservations:
-        await conn.execute(
-            f"INSERT INTO reservation ({_RESERVATION}) SELECT {_RESERVATION} FROM json_to_recordset($1::json)"
-            " AS n(id uuid, customer_id uuid, deal_id uuid, state text, option_ids uuid[], item_ids uuid[],"
-            " quantities bigint[], request_hash text, created_at timestamptz, expires_at timestamptz)",
-            db.rows([books.reservations[key] for key in books.new_reservations]),
-        )
-    if changed := books.touched_reservations - books.new_reservations:
-        rows = [books.reservations[key] for key in changed]
-        await conn.execute(
-            "UPDATE reservation r SET state = n.state, created_at = n.created_at, expires_at = n.expires_at"
-            " FROM unnest($1::uuid[], $2::text[], $3::timestamptz[], $4::timestamptz[])"
-            " AS n(id, state, created_at, expires_at) WHERE r.id = n.id",
-            [row.id for row in rows],
-            [row.state for row in rows],
-            [row.created_at for row in rows],
-            [row.expires_at for row in rows],
-        )
+def _counted(key: UUID, count: Count) -> dict[str, object]:
+    return {
+        "k": key, "h": count.on_hand, "r": count.reserved, "a": count.allotted, "s": count.sold, "v": count.version,
+    }  # fmt: skip
+
+
+_COUNTS = "json_to_recordset({}::json) AS n(k uuid, h bigint, r bigint, a bigint, s bigint, v bigint)"
+_RESERVATIONS = (
+    "json_to_recordset({}::json) AS n(id uuid, customer_id uuid, deal_id uuid, state text, option_ids uuid[],"
+    " item_ids uuid[], quantities bigint[], request_hash text, created_at timestamptz, expires_at timestamptz)"
+)
+_ALLOTMENTS = (
+    "json_to_recordset({}::json) AS n(deal_id uuid, option_id uuid, item_id uuid, quantity bigint, remaining bigint,"
+    " reserved bigint, sold bigint, returned bigint, per_customer_limit bigint, opens_at timestamptz,"
+    " closes_at timestamptz, closed boolean, version bigint)"
+)
+_WRITE = f"""
+WITH options AS (
+    UPDATE option_stock s SET on_hand = n.h, reserved = n.r, allotted = n.a, sold = n.s, version = n.v
+      FROM {_COUNTS.format("$1")} WHERE s.option_id = n.k),
+items AS (
+    UPDATE item_stock s SET on_hand = n.h, reserved = n.r, allotted = n.a, sold = n.s, version = n.v
+      FROM {_COUNTS.format("$2")} WHERE s.item_id = n.k),
+allotments AS (
+    UPDATE allotment a SET remaining = n.remaining, reserved = n.reserved, sold = n.sold, returned = n.returned,
+           closed = n.closed, version = n.version
+      FROM {_ALLOTMENTS.format("$3")} WHERE a.deal_id = n.deal_id AND a.option_id = n.option_id),
+opened AS (
+    INSERT INTO allotment (deal_id, option_id, item_id, quantity, remaining, reserved, sold, returned,
+                           per_customer_limit, opens_at, closes_at, closed, version)
+    SELECT * FROM {_ALLOTMENTS.format("$4")}),
+counters AS (
+    INSERT INTO counter (deal_id, customer_id, taken)
+    SELECT d, c, t FROM json_to_recordset($5::json) AS n(d uuid, c uuid, t bigint)
+    ON CONFLICT (deal_id, customer_id) DO UPDATE SET taken = excluded.taken),
+made AS (
+    INSERT INTO reservation ({_RESERVATION}) SELECT {_RESERVATION} FROM {_RESERVATIONS.format("$6")}),
+changed AS (
+    UPDATE reservation r SET state = n.state, created_at = n.created_at, expires_at = n.expires_at
+      FROM {_RESERVATIONS.format("$7")} WHERE r.id = n.id)
+INSERT INTO stock_entry (id, option_id, delta, reason, by_whom)
+SELECT * FROM json_to_recordset($8::json) AS n(id uuid, option_id uuid, delta bigint, reason text, by_whom uuid)
+"""
 
 
 async def read_levels(option_ids: Sequence[UUID]) -> list[asyncpg.Record]:

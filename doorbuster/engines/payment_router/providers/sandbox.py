@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from urllib.parse import urlencode
 
 import msgspec
@@ -13,9 +14,13 @@ INQUIRY_HORIZON_S = 20.0
 """So long after an attempt began, "no such charge" is final: the sandbox captures on receipt or never."""
 
 _DECLINES = frozenset({"card_declined", "insufficient_funds", "expired_card"})
-_NOT_EXECUTED_CODES = frozenset(
-    {"invalid_instrument", "invalid_body", "invalid_json", "idempotency_key_required", "unauthorized", "body_too_large"}
-)
+_NOT_EXECUTED_CODES = frozenset({
+    "invalid_instrument", "invalid_body", "invalid_json", "idempotency_key_required", "idempotency_key_invalid",
+    "invalid_secret", "body_too_large",
+})  # fmt: skip
+_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""All that the decoder raises for bytes that are not the JSON we expect; nesting without end is the last one."""
+_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
 class _Charge(msgspec.Struct):
@@ -65,7 +70,7 @@ def read_charge(order: ChargeOrder, answer: HttpAnswer) -> Result:
         if answer.status == 200:
             return _from_charge(order, msgspec.json.decode(answer.body, type=_Charge))
         error = msgspec.json.decode(answer.body, type=_ErrorBody).error
-    except msgspec.DecodeError:
+    except _UNREADABLE:
         return Result(Outcome.UNKNOWN, code=f"unreadable_{answer.status}")
     if answer.status == 402 and error.type == "card_error" and error.code in _DECLINES:
         return Result(Outcome.DECLINED, code=error.code)
@@ -86,9 +91,11 @@ def read_inquiry(order: ChargeOrder, answer: HttpAnswer, *, age_s: float) -> Res
         return Result(Outcome.UNKNOWN, code=f"inquiry_{answer.status}")
     try:
         charges = msgspec.json.decode(answer.body, type=_Charges).data
-    except msgspec.DecodeError:
+    except _UNREADABLE:
         return Result(Outcome.UNKNOWN, code="inquiry_unreadable")
-    results = [_from_charge(order, charge) for charge in charges]
+    results = [_from_charge(order, charge) for charge in charges if charge.reference == order.reference]
+    if len(results) < len(charges):
+        return Result(Outcome.UNKNOWN, code="another_reference")
     for wanted in (Outcome.SUCCEEDED, Outcome.UNKNOWN, Outcome.DECLINED):
         for result in results:
             if result.outcome is wanted:
@@ -110,11 +117,12 @@ def read_refund(order: RefundOrder, answer: HttpAnswer) -> Result:
         if answer.status == 200:
             refund = msgspec.json.decode(answer.body, type=_Refund)
             mine = refund.reference == order.reference and refund.amount_minor == order.amount_minor
-            if refund.status == "succeeded" and mine and refund.charge_id == order.provider_charge_id:
+            mine = mine and refund.charge_id == order.provider_charge_id and _ID.fullmatch(refund.id) is not None
+            if refund.status == "succeeded" and mine:
                 return Result(Outcome.SUCCEEDED, provider_id=refund.id)
             return Result(Outcome.UNKNOWN, code="another_refund")
         error = msgspec.json.decode(answer.body, type=_ErrorBody).error
-    except msgspec.DecodeError:
+    except _UNREADABLE:
         return Result(Outcome.UNKNOWN, code=f"unreadable_{answer.status}")
     if answer.status in (400, 404) and error.code in {"refund_exceeds_capture", "charge_not_found"}:
         return Result(Outcome.NOT_EXECUTED, code=error.code)
@@ -124,12 +132,15 @@ def read_refund(order: RefundOrder, answer: HttpAnswer) -> Result:
 def _from_charge(order: ChargeOrder, charge: _Charge) -> Result:
     if charge.reference != order.reference:
         return Result(Outcome.UNKNOWN, code="another_reference")
-    if charge.status == "declined":
-        return Result(Outcome.DECLINED, provider_id=charge.id, code=charge.decline_code or "card_declined")
-    same = charge.amount_minor == order.amount_minor and charge.currency == order.currency
-    if charge.status == "captured" and same:
+    if not (charge.amount_minor == order.amount_minor and charge.currency == order.currency):
+        return Result(Outcome.UNKNOWN, code="another_amount")
+    if _ID.fullmatch(charge.id) is None:
+        return Result(Outcome.UNKNOWN, code="unusable_id")
+    if charge.status == "declined" and charge.decline_code in _DECLINES:
+        return Result(Outcome.DECLINED, provider_id=charge.id, code=charge.decline_code)
+    if charge.status == "captured":
         return Result(Outcome.SUCCEEDED, provider_id=charge.id)
-    return Result(Outcome.UNKNOWN, provider_id=charge.id, code="another_amount" if not same else charge.status)
+    return Result(Outcome.UNKNOWN, provider_id=charge.id, code=charge.status)
 
 
 def _headers(secret: str, key: str = "") -> dict[str, str]:

@@ -82,3 +82,39 @@ CREATE TABLE reservation (
 ) WITH (fillfactor = 80);
 CREATE INDEX reservation_to_expire ON reservation (expires_at) WHERE state = 'held';
 CREATE INDEX reservation_created ON reservation (created_at);
+
+-- Lock everything a batch works on, in the one order (options, items, allotments, each by key), and then read what needs
+-- no lock of its own, and the clock. One call instead of seven: while it holds these rows, a busy process would
+-- spend most of its time on its way between statements. Each statement inside sees what was committed before it.
+CREATE FUNCTION lock_books(
+    p_options uuid[], p_deals uuid[], p_counter_deals uuid[], p_counter_customers uuid[],
+    p_new uuid[], p_known uuid[], p_closing uuid[],
+    OUT options option_stock[], OUT items item_stock[], OUT allotments allotment[], OUT counters counter[],
+    OUT reservations reservation[], OUT moment timestamptz
+) LANGUAGE plpgsql AS $$
+DECLARE
+    lines reservation[];
+BEGIN
+    IF cardinality(p_known) > 0 THEN
+        -- A reservation's lines never change, so they may be read before anything is locked.
+        lines := ARRAY(SELECT r FROM reservation r WHERE r.id = ANY(p_known));
+        p_options := p_options || ARRAY(SELECT o FROM unnest(lines) AS r, unnest(r.option_ids) AS o);
+        p_deals := p_deals || ARRAY(SELECT r.deal_id FROM unnest(lines) AS r WHERE r.deal_id IS NOT NULL);
+        p_counter_deals := p_counter_deals || ARRAY(SELECT r.deal_id FROM unnest(lines) AS r WHERE r.deal_id IS NOT NULL);
+        p_counter_customers :=
+            p_counter_customers || ARRAY(SELECT r.customer_id FROM unnest(lines) AS r WHERE r.deal_id IS NOT NULL);
+    END IF;
+    IF cardinality(p_closing) > 0 THEN
+        p_options := p_options || ARRAY(SELECT a.option_id FROM allotment a WHERE a.deal_id = ANY(p_closing));
+    END IF;
+    options := ARRAY(SELECT s FROM option_stock s WHERE s.option_id = ANY(p_options) ORDER BY s.option_id FOR UPDATE);
+    items := ARRAY(SELECT s FROM item_stock s WHERE s.item_id = ANY(ARRAY(SELECT o.item_id FROM unnest(options) AS o))
+                   ORDER BY s.item_id FOR UPDATE);
+    -- Every allotment of a deal, not only the wanted ones: its first row serialises the deal's counters.
+    allotments := ARRAY(SELECT a FROM allotment a WHERE a.deal_id = ANY(p_deals)
+                        ORDER BY a.deal_id, a.option_id FOR UPDATE);
+    counters := ARRAY(SELECT DISTINCT c FROM unnest(p_counter_deals, p_counter_customers) AS w(deal_id, customer_id)
+                      JOIN counter c USING (deal_id, customer_id));
+    reservations := ARRAY(SELECT r FROM reservation r WHERE r.id = ANY(p_new || p_known));
+    moment := clock_timestamp();
+END $$;
