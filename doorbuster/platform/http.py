@@ -141,6 +141,8 @@ def _as_refusal(error: Exception) -> Exception:
             return errors.MethodNotAllowed()
         case NotFoundException():
             return errors.NotFound("No such path in this API; see /api/v1/docs")
+        case RecursionError() if "deserializing" in str(error):
+            return errors.BrokenJson("The body is nested too deeply")
         case SerializationException() | UnicodeDecodeError():
             return errors.BrokenJson(str(error))
         case ValidationException():

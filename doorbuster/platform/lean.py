@@ -44,7 +44,8 @@ class LeanRoute(Generic[B]):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = {name.decode(): value.decode("latin-1") for name, value in scope["headers"] if name in _WANTED}
-        media, extra = _JSON, {}
+        media = _JSON
+        extra: dict[str, str] = {}
         try:
             ctx = ctx_of(headers)
             status, answer, extra = await self._handle(ctx, await self._body(headers, receive))
@@ -77,7 +78,7 @@ class LeanRoute(Generic[B]):
             return self._decoder.decode(parts[0] if len(parts) == 1 else b"".join(parts))
         except msgspec.ValidationError as error:
             raise errors.InvalidRequest(str(error)) from None
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise errors.BrokenJson(str(error)) from None
 
 

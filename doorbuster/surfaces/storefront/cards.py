@@ -169,7 +169,5 @@ def _choices(options: Sequence[DealOption], item: Item | None) -> tuple[Choice, 
         return ()
     names = {option.id: " / ".join(option.values) for option in item.options}
     return tuple(
-        Choice(names[option.option_id], gone=option.remaining == 0)
-        for option in options
-        if names.get(option.option_id)
+        Choice(names[option.option_id], gone=option.remaining == 0) for option in options if names.get(option.option_id)
     )

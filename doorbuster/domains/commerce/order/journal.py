@@ -94,34 +94,36 @@ async def _run(changes: Sequence[Placement | Advance]) -> Sequence[Written | Ref
 async def _write(
     changes: Sequence[Placement | Advance], wrote: dict[tuple[UUID, str, UUID | None], int]
 ) -> list[Written | Refusal]:
-    placements = {change.id: change for change in changes if isinstance(change, Placement)}
-    steps = [change for change in changes if isinstance(change, Advance)]
+    """One batch: lock, decide in arrival order, write in one statement, publish, commit."""
+    placements: dict[UUID, Placement] = {}
+    for change in changes:
+        if isinstance(change, Placement):
+            placements.setdefault(change.id, change)
+    step_ids = list({change.id for change in changes if isinstance(change, Advance)})
     async with store.DB.transaction() as conn:
-        locked = await store.lock_orders(conn, [step.id for step in steps]) if steps else {}
-        now = await store.clock(conn)
-        book = _Book(now, locked, wrote)
-        in_time = [one for one in placements.values() if now < one.place_by]
-        made = await store.insert_orders(conn, [book.place(one) for one in in_time]) if in_time else set()
-        book.keep(made)
-        found = {key for key in placements if key not in made}
-        known = await store.read_orders_in(conn, list(found)) if found else {}
-        answers: list[Written | Refusal] = []
-        for change in changes:
-            if isinstance(change, Advance):
-                answers.append(book.advance(change))
-            elif change.id in made:
-                answers.append(Written(book.orders[change.id], True))
-                made.discard(change.id)
-                known[change.id] = book.orders[change.id]
-            elif change.id in known:
-                row = known[change.id]
-                answers.append(Written(row, row.version == 1 and book.is_mine(row)))
-            else:
-                answers.append(errors.PlacedTooLate())
-        await store.insert_transitions(conn, book.transitions)
-        if book.moved:
-            await store.update_orders(conn, [book.as_update(key) for key in book.moved])
-        await event_log.publish(conn, book.facts)
+        locked = await store.lock_orders(conn, step_ids) if step_ids else {}
+        book = _Book(await store.clock(conn), locked, wrote)
+        advanced = {id(change): book.advance(change) for change in changes if isinstance(change, Advance)}
+        # A repeat of a placement may share the batch with a step of its order: what is locked is there already.
+        new = [book.place(one) for one in placements.values() if one.id not in locked and book.now < one.place_by]
+        made: set[UUID] = set()
+        if new or book.moved:
+            changed = [book.as_update(key) for key in book.moved]
+            made = await store.write_changes(conn, new, changed, book.transitions)
+        known = {key: Written(book.keep(key), True) for key in made}
+        if rest := [key for key in placements if key not in made]:
+            for row in (await store.read_orders_in(conn, rest)).values():
+                known[row.id] = Written(row, row.version == 1 and book.is_mine(row))
+        await event_log.publish(conn, [fact for key, fact in book.facts if key not in placements or key in made])
+    answers: list[Written | Refusal] = []
+    for change in changes:
+        if isinstance(change, Advance):
+            answers.append(advanced[id(change)])
+        else:
+            answers.append(known.get(change.id) or errors.PlacedTooLate())
+            if change.id in known:
+                # The same placement twice in one batch: one of them made it, the other is a repeat.
+                known[change.id] = Written(known[change.id].row, False)
     return answers
 
 
@@ -137,10 +139,10 @@ class _Book:
         self._told: set[UUID] = set()
         self.moved: dict[UUID, None] = {}
         self.transitions: list[dict[str, Any]] = []
-        self.facts: list[event_log.Fact] = []
+        self.facts: list[tuple[UUID, event_log.Fact]] = []
 
     def place(self, one: Placement) -> dict[str, Any]:
-        """The row of a new order; its transition and fact count only if it is really made (see `keep`)."""
+        """The row of a new order; its transition and fact are written only if it is really made."""
         event = "placed" if one.payment_id is None else "placed_paying"
         state = rules.NEXT[("", event)]
         pay_by = self.now + timedelta(seconds=settings.current().payment_window_s)
@@ -167,6 +169,7 @@ class _Book:
             event=event,
         )
         self.orders[one.id] = row
+        self._write_down(row, "OrderPlaced")
         return {
             "id": row.id,
             "customer_id": row.customer_id,
@@ -185,11 +188,11 @@ class _Book:
             "at": self.now,
         }
 
-    def keep(self, made: set[UUID]) -> None:
-        """Write down the transitions and facts of the orders that were made."""
-        for key in made:
-            row = self.orders[key]
-            self._write_down(row, "OrderPlaced")
+    def keep(self, key: UUID) -> OrderRow:
+        """The order was really made, by this batch."""
+        row = self.orders[key]
+        self.wrote[(row.id, row.event, row.payment_id)] = row.version
+        return row
 
     def advance(self, step: Advance) -> Written | Refusal:
         row = self.orders.get(step.id)
@@ -240,7 +243,8 @@ class _Book:
         }
 
     def _write_down(self, row: OrderRow, fact: str | None) -> None:
-        self.wrote[(row.id, row.event, row.payment_id)] = row.version
+        if row.version > 1:
+            self.wrote[(row.id, row.event, row.payment_id)] = row.version
         self.transitions.append({
             "order_id": row.id, "version": row.version, "event": row.event, "state": row.state,
             "payment_id": row.payment_id, "code": row.code, "at": self.now,
@@ -249,7 +253,7 @@ class _Book:
             content = events.OrderFact(
                 row.id, row.customer_id, row.state, row.currency, row.total_minor, row.lines, row.deal_id
             )
-            self.facts.append(events.order_fact(fact, content, row.version))
+            self.facts.append((row.id, events.order_fact(fact, content, row.version)))
 
     def _deadline(self, row: OrderRow) -> datetime | None:
         if row.state in rules.AT_REST:

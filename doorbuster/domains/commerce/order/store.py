@@ -38,46 +38,48 @@ async def clock(conn: Conn) -> datetime:
     return await conn.fetchval("SELECT clock_timestamp()")  # type: ignore[no-any-return]
 
 
-async def insert_orders(conn: Conn, rows: Sequence[dict[str, Any]]) -> set[UUID]:
-    """Orders with their first transition, but for ids that exist; returns which were made."""
-    made = await conn.fetch(
-        "INSERT INTO orders (id, customer_id, state, request_hash, deal_id, currency, total_minor, lines, ship_to,"
-        " pays_at_once, payment_id, answer_version, pay_by, step_deadline, created_at, updated_at)"
-        " SELECT id, customer_id, state, request_hash, deal_id, currency, total_minor, lines, ship_to, pays_at_once,"
-        " payment_id, answer_version, pay_by, step_deadline, at, at FROM json_to_recordset($1::json) AS n(id uuid,"
-        " customer_id uuid, state text, request_hash text, deal_id uuid, currency text, total_minor bigint,"
-        " lines jsonb, ship_to jsonb, pays_at_once boolean, payment_id uuid, answer_version bigint,"
-        " pay_by timestamptz, step_deadline timestamptz, at timestamptz)"
-        " ORDER BY id ON CONFLICT DO NOTHING RETURNING id",
-        db.rows(rows),
-    )
+async def write_changes(
+    conn: Conn, new: Sequence[dict[str, Any]], changed: Sequence[dict[str, Any]], steps: Sequence[dict[str, Any]]
+) -> set[UUID]:
+    """New orders (but for ids that exist), changed ones and all transitions; returns which new ones were made.
+
+    A transition of a new order is written only if the order is. Changed orders are locked, new ones nobody knows.
+    """
+    made = await conn.fetch(_WRITE, db.rows(new), db.rows(changed), db.rows(steps))
     return {record[0] for record in made}
 
 
-async def insert_transitions(conn: Conn, rows: Sequence[dict[str, Any]]) -> None:
-    await conn.execute(
-        "INSERT INTO transition (order_id, version, event, state, payment_id, code, at)"
-        " SELECT * FROM json_to_recordset($1::json) AS n(order_id uuid, version bigint, event text, state text,"
-        " payment_id uuid, code text, at timestamptz)",
-        db.rows(rows),
-    )
+_NEW = (
+    "id, customer_id, state, request_hash, deal_id, currency, total_minor, lines, ship_to, pays_at_once, payment_id,"
+    " answer_version, pay_by, step_deadline"
+)
+_WRITE = f"""
+WITH made AS (
+    INSERT INTO orders ({_NEW}, created_at, updated_at)
+    SELECT {_NEW}, at, at FROM json_to_recordset($1::json) AS n(id uuid, customer_id uuid, state text,
+           request_hash text, deal_id uuid, currency text, total_minor bigint, lines jsonb, ship_to jsonb,
+           pays_at_once boolean, payment_id uuid, answer_version bigint, pay_by timestamptz,
+           step_deadline timestamptz, at timestamptz)
+     ORDER BY id ON CONFLICT DO NOTHING RETURNING id),
+changed AS (
+    UPDATE orders o SET state = n.state, version = n.version, payment_id = n.payment_id, attempt = 0,
+           answer_version = n.answer_version, cancel_key = n.cancel_key, cancel_hash = n.cancel_hash,
+           step_deadline = n.step_deadline, updated_at = n.at
+      FROM json_to_recordset($2::json) AS n(id uuid, state text, version bigint, payment_id uuid,
+           answer_version bigint, cancel_key text, cancel_hash text, step_deadline timestamptz, at timestamptz)
+     WHERE o.id = n.id),
+steps AS (
+    INSERT INTO transition (order_id, version, event, state, payment_id, code, at)
+    SELECT order_id, version, event, state, payment_id, code, at FROM json_to_recordset($3::json) AS n(order_id uuid,
+           version bigint, event text, state text, payment_id uuid, code text, at timestamptz)
+     WHERE version > 1 OR order_id IN (SELECT id FROM made))
+SELECT id FROM made
+"""
 
 
 async def lock_orders(conn: Conn, ids: Sequence[UUID]) -> dict[UUID, OrderRow]:
     query = f"SELECT {_COLUMNS} {_LAST} WHERE o.id = ANY($1::uuid[]) ORDER BY o.id FOR UPDATE OF o"
     return {record[0]: _row(record) for record in await conn.fetch(query, ids)}
-
-
-async def update_orders(conn: Conn, rows: Sequence[dict[str, Any]]) -> None:
-    await conn.execute(
-        "UPDATE orders o SET state = n.state, version = n.version, payment_id = n.payment_id, attempt = 0,"
-        " answer_version = n.answer_version, cancel_key = n.cancel_key, cancel_hash = n.cancel_hash,"
-        " step_deadline = n.step_deadline, updated_at = n.at"
-        " FROM json_to_recordset($1::json) AS n(id uuid, state text, version bigint, payment_id uuid,"
-        " answer_version bigint, cancel_key text, cancel_hash text, step_deadline timestamptz, at timestamptz)"
-        " WHERE o.id = n.id",
-        db.rows(rows),
-    )
 
 
 async def read_orders(ids: Sequence[UUID]) -> dict[UUID, OrderRow]:

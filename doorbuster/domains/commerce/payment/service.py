@@ -89,7 +89,7 @@ async def give_back(ctx: Ctx, payment_id: UUID, reason: str) -> Payment:
             (attempt,) = await store.read_attempts(conn, [payment_id])
             refund_id = ids.derived_id("refund", str(payment_id), attempt["provider_id"])
             await store.insert_refund(conn, refund_id, attempt, attempt["provider_id"], reason)
-            await store.write_payments(conn, [_changed(payment, "refunding", "")])
+            await store.write_settled(conn, [], [_changed(payment, "refunding", "")])
         elif payment.state != "refunding":
             return payment
     for row in await store.take_refunds_to_send(1, payment_id):
@@ -149,7 +149,7 @@ async def _settle_refund(row: asyncpg.Record, state: str, code: str) -> None:
         payment = (await store.lock_payments(conn, [row["payment_id"]]))[row["payment_id"]]
         await store.settle_refund(conn, row["id"], state, code)
         if state == "succeeded" and payment.state == "refunding":
-            await store.write_payments(conn, [_changed(payment, "refunded", "")])
+            await store.write_settled(conn, [], [_changed(payment, "refunded", "")])
             await event_log.publish(conn, [_fact(payment, "refunded", "")])
 
 
@@ -182,7 +182,7 @@ _MOST_FRESH = 10_000
 async def _start(wishes: Sequence[Charge]) -> Sequence[tuple[Payment, bool] | Refusal]:
     """One batch: payment and attempt rows for all that collide with nothing, then an answer for each."""
     first_look_s = settings.current().payment_timeout_s + 2
-    unique = {wish.payment_id: wish for wish in wishes}
+    unique = {wish.payment_id: wish for wish in reversed(wishes)}
     made: set[UUID] = set()
     try:
         async with store.DB.transaction() as conn:
@@ -211,6 +211,12 @@ async def _start(wishes: Sequence[Charge]) -> Sequence[tuple[Payment, bool] | Re
             answers.append((payment, wish.payment_id in fresh))
             fresh.discard(wish.payment_id)
     return answers
+
+
+def _started(wish: Charge) -> Payment:
+    return Payment(
+        wish.payment_id, wish.order_id, wish.amount_minor, wish.currency, "processing", "", wish.request_hash, 1
+    )
 
 
 async def _settle(known: Sequence[_Known]) -> Sequence[Payment | Refusal]:
@@ -248,8 +254,8 @@ async def _settle(known: Sequence[_Known]) -> Sequence[Payment | Refusal]:
                 }  # fmt: skip
                 if changed.is_settled:
                     facts.append(_fact(changed, after, changed.code))
-        await store.write_attempts(conn, list(attempt_rows.values()))
-        await store.write_payments(conn, list(payment_rows.values()))
+        if attempt_rows:
+            await store.write_settled(conn, list(attempt_rows.values()), list(payment_rows.values()))
         await event_log.publish(conn, facts)
     return [payments[one.payment_id] for one in known]
 

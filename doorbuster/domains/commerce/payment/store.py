@@ -24,10 +24,13 @@ def _payment(row: asyncpg.Record) -> Payment:
 async def insert_started(conn: Conn, charges: Sequence[Charge], provider: str, first_look_s: float) -> set[UUID]:
     """Payments and their first attempts, for those that collide with nothing; returns which were made."""
     rows = await conn.fetch(
-        "INSERT INTO payment (id, order_id, customer_id, amount_minor, currency, request_hash, state)"
+        "WITH made AS (INSERT INTO payment (id, order_id, customer_id, amount_minor, currency, request_hash, state)"
         " SELECT payment_id, order_id, customer_id, amount_minor, currency, request_hash, 'processing'"
         " FROM json_to_recordset($1::json) AS n(payment_id uuid, order_id uuid, customer_id uuid, amount_minor bigint,"
-        " currency text, request_hash text) ORDER BY payment_id ON CONFLICT DO NOTHING RETURNING id",
+        " currency text, request_hash text) ORDER BY payment_id ON CONFLICT DO NOTHING RETURNING *)"
+        " INSERT INTO attempt (payment_id, number, provider, reference, idempotency_key, amount_minor, currency, state,"
+        " next_inquiry_at) SELECT id, 1, $2, id || '.1', id || '.1', amount_minor, currency, 'sending',"
+        " clock_timestamp() + make_interval(secs => $3) FROM made RETURNING payment_id",
         db.rows([
             {
                 "payment_id": c.payment_id, "order_id": c.order_id, "customer_id": c.customer_id,
@@ -35,17 +38,10 @@ async def insert_started(conn: Conn, charges: Sequence[Charge], provider: str, f
             }
             for c in charges
         ]),
-    )  # fmt: skip
-    made = [row[0] for row in rows]
-    await conn.execute(
-        "INSERT INTO attempt (payment_id, number, provider, reference, idempotency_key, amount_minor, currency, state,"
-        " next_inquiry_at) SELECT id, 1, $2, id || '.1', id || '.1', amount_minor, currency, 'sending',"
-        " clock_timestamp() + make_interval(secs => $3) FROM payment WHERE id = ANY($1::uuid[])",
-        made,
         provider,
         first_look_s,
-    )
-    return set(made)
+    )  # fmt: skip
+    return {row[0] for row in rows}
 
 
 async def read_by_ids(conn: Conn, ids: Sequence[UUID]) -> dict[UUID, Payment]:
@@ -79,21 +75,19 @@ async def read_attempts(conn: Conn, payment_ids: Sequence[UUID]) -> list[asyncpg
     )
 
 
-async def write_attempts(conn: Conn, rows: Sequence[dict[str, object]]) -> None:
+async def write_settled(
+    conn: Conn, attempts: Sequence[dict[str, object]], payments: Sequence[dict[str, object]]
+) -> None:
+    """What attempts and payments came to; their rows are locked, so the order of the two does not matter."""
     await conn.execute(
-        "UPDATE attempt a SET state = n.state, provider_id = CASE WHEN n.provider_id = '' THEN a.provider_id"
-        " ELSE n.provider_id END, code = n.code"
+        "WITH attempts AS (UPDATE attempt a SET state = n.state, code = n.code,"
+        " provider_id = CASE WHEN n.provider_id = '' THEN a.provider_id ELSE n.provider_id END"
         " FROM json_to_recordset($1::json) AS n(payment_id uuid, number int, state text, provider_id text, code text)"
-        " WHERE a.payment_id = n.payment_id AND a.number = n.number",
-        db.rows(rows),
-    )
-
-
-async def write_payments(conn: Conn, rows: Sequence[dict[str, object]]) -> None:
-    await conn.execute(
-        "UPDATE payment p SET state = n.state, code = n.code, version = n.version, updated_at = clock_timestamp()"
-        " FROM json_to_recordset($1::json) AS n(id uuid, state text, code text, version bigint) WHERE p.id = n.id",
-        db.rows(rows),
+        " WHERE a.payment_id = n.payment_id AND a.number = n.number)"
+        " UPDATE payment p SET state = n.state, code = n.code, version = n.version, updated_at = clock_timestamp()"
+        " FROM json_to_recordset($2::json) AS n(id uuid, state text, code text, version bigint) WHERE p.id = n.id",
+        db.rows(attempts),
+        db.rows(payments),
     )
 
 

@@ -249,7 +249,7 @@ async def _open_books(conn: Conn, operations: Sequence[Operation]) -> Books:
                 known_ids.add(operation.reservation_id)
     if missing:
         await store.add_missing(conn, missing)
-    return await store.lock_books(
+    books = await store.lock_books(
         conn,
         option_ids=option_ids,
         deal_ids=deal_ids,
@@ -258,6 +258,14 @@ async def _open_books(conn: Conn, operations: Sequence[Operation]) -> Books:
         known_ids=known_ids,
         closing=closing,
     )
+    if entry_ids:
+        books.done_entries = await store.find_entries(conn, entry_ids)
+    for row in list(books.reservations.values()):
+        locked = books.options.keys() >= set(row.option_ids) and row.deal_id in {None, *books.allotments}
+        if row.id in known_ids and not locked:
+            # Made by another process after the look at its lines: nothing of it is locked, so it does not exist yet.
+            del books.reservations[row.id]
+    return books
 
 
 def _facts(books: Books) -> list[event_log.Fact]:
