@@ -29,7 +29,7 @@ PARKED = Counter("doorbuster_events_parked_total", "Events parked as dead letter
 
 PAGE = 500
 LEASE_S = 5.0
-POLL_BUSY_S = 0.002
+POLL_BUSY_S = 0.008
 POLL_IDLE_S = 0.05
 POLL_COLD_S = 0.2
 COLD_AFTER = 200
@@ -166,7 +166,7 @@ class _Consumer:
             "WITH s AS (SELECT coalesce($2::text::pg_snapshot, pg_current_snapshot()) AS new)"
             " SELECT s.new::text, o.* FROM s LEFT JOIN LATERAL (SELECT seq, partition, key, id, type, version,"
             f" aggregate_version, occurred_at, payload::text FROM {self._outbox}"
-            " WHERE partition = ANY($4::int[]) AND seq > $3 AND pg_visible_in_snapshot(txid, s.new)"
+            " WHERE partition = ANY($4::int[]) AND seq + 0 > $3 AND pg_visible_in_snapshot(txid, s.new)"
             " AND (txid >= pg_snapshot_xmax($1::text::pg_snapshot)"
             " OR txid = ANY(ARRAY(SELECT pg_snapshot_xip($1::text::pg_snapshot))))"
             " ORDER BY seq + 0 LIMIT $5) o ON true"

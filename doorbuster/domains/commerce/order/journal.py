@@ -114,7 +114,7 @@ async def _write(
         if rest := [key for key in placements if key not in made]:
             for row in (await store.read_orders_in(conn, rest)).values():
                 known[row.id] = Written(row, row.version == 1 and book.is_mine(row))
-        await event_log.publish(conn, [fact for key, fact in book.facts if key not in placements or key in made])
+        await event_log.publish(conn, [fact for key, fact in book.facts if key in made or key in locked])
     answers: list[Written | Refusal] = []
     for change in changes:
         if isinstance(change, Advance):

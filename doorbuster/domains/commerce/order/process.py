@@ -81,7 +81,14 @@ async def drive(ctx: Ctx, row: OrderRow) -> OrderRow:
 async def settle(ctx: Ctx, row: OrderRow, paid: payment.Payment) -> OrderRow:
     """Write what a payment came to and go on from there."""
     event = rules.EVENT_OF_PAYMENT[paid.state]
-    written = await journal.write(Advance(row.id, event, payment_id=paid.payment_id, code=paid.code))
+    captured = Advance(row.id, event, payment_id=paid.payment_id, code=paid.code)
+    if event == "captured" and row.state == "paying":
+        # The common way: the payment's own row is durable proof, so stock is claimed first and both steps are written
+        # in one commit. Killed in between, the sweeper finds the order still paying and asks payment.
+        claimed = "claimed" if await _claim(ctx, row) else "no_stock"
+        _, written = await asyncio.gather(journal.write(captured), journal.write(Advance(row.id, claimed)))
+        return await drive(ctx, written.row)
+    written = await journal.write(captured)
     if written.row.state in ("captured", "cancelling"):
         return await drive(ctx, written.row)
     return written.row
@@ -100,13 +107,17 @@ async def _ask_payment(ctx: Ctx, row: OrderRow) -> OrderRow:
 
 
 async def _take_stock(ctx: Ctx, row: OrderRow) -> OrderRow:
+    event = "claimed" if await _claim(ctx, row) else "no_stock"
+    return (await journal.write(Advance(row.id, event))).row
+
+
+async def _claim(ctx: Ctx, row: OrderRow) -> bool:
     """Claim the held units; if the hold was lost, hold them again within limit and allotment, else give up."""
     try:
         await stock.claim(ctx, row.id)
     except stock.HoldLost:
-        if not await _hold_again(ctx, row):
-            return (await journal.write(Advance(row.id, "no_stock"))).row
-    return (await journal.write(Advance(row.id, "claimed"))).row
+        return await _hold_again(ctx, row)
+    return True
 
 
 async def _hold_again(ctx: Ctx, row: OrderRow) -> bool:
