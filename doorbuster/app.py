@@ -14,6 +14,7 @@ import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import structlog
 import uvloop
@@ -25,7 +26,7 @@ from litestar.datastructures import State
 from litestar.openapi import OpenAPIConfig
 from litestar.openapi.spec import Components, SecurityScheme
 
-from doorbuster import __version__
+from doorbuster import __version__, map
 from doorbuster.domains.activation import deal
 from doorbuster.domains.activation.deal import consumers as deal_consumers
 from doorbuster.domains.activation.deal import routes as deal_routes
@@ -45,6 +46,8 @@ from doorbuster.platform.calls import SYSTEM
 from doorbuster.platform.errors import Refusal, Unavailable
 from doorbuster.platform.http import ctx_from, render_error, require_role
 from doorbuster.platform.lean import AsgiApp, with_lean_routes
+from doorbuster.surfaces.storefront import Check, Health
+from doorbuster.surfaces.storefront import routes as storefront_routes
 
 _LOG = structlog.get_logger("app")
 MAX_BODY = 8_388_608
@@ -56,6 +59,7 @@ _ROUTES = (
     *stock_routes.ROUTES,
     *deal_routes.ROUTES,
     *order_routes.ROUTES,
+    *storefront_routes.ROUTES,
 )
 
 SUBSCRIPTIONS = (
@@ -142,7 +146,7 @@ def create_app() -> Litestar:
         route_handlers=[*_ROUTES, livez, readyz, metrics, openapi],
         exception_handlers={Exception: render_error},
         lifespan=[background],
-        state=State({"probe": probe, "draining": False}),
+        state=State({"probe": probe, "draining": False, "health": _health}),
         on_app_init=[describe],
         request_max_body_size=MAX_BODY,
         logging_config=None,
@@ -153,6 +157,27 @@ def create_app() -> Litestar:
 def create_asgi() -> AsgiApp:
     """What a worker serves: the hot routes leanly, everything else through the framework."""
     return with_lean_routes(create_app(), order_routes.LEAN_ROUTES)
+
+
+async def _health() -> Health:
+    """What the front page says of this shop: its database, its payment provider, and the worker that answers."""
+    checks = [Check("Worker", True, f"process {os.getpid()}, all {len(map.BUILT)} built services")]
+    try:
+        async with db.of("commerce.order").connection() as conn:
+            version = await conn.fetchval("SHOW server_version")
+        checks.append(Check("PostgreSQL", True, f"version {version.split()[0]}, fsync on"))
+    except Unavailable as error:
+        checks.append(Check("PostgreSQL", False, str(error)))
+    for name, login in settings.current().providers.items():
+        address = urlsplit(login.base_url)
+        try:
+            async with asyncio.timeout(1):
+                _, writer = await asyncio.open_connection(address.hostname, address.port)
+            writer.close()
+            checks.append(Check(f"Payment provider {name}", True, "accepts connections"))
+        except (OSError, TimeoutError):
+            checks.append(Check(f"Payment provider {name}", False, "does not accept connections"))
+    return Health(tuple(checks))
 
 
 async def _sweep(name: str, every_s: float, work: Callable[[], Awaitable[int]]) -> None:

@@ -181,10 +181,11 @@ SHOP_ROUTES = (
     _get("/api/v1/openapi.json"),
     _get("/api/v1/docs"),
     _get("/api/v1/docs/{name}"),
-    _get("/livez"),
-    _get("/readyz"),
+    _get("/livez", Access.USER),
+    _get("/readyz", Access.USER),
+    _get("/metrics", Access.ADMIN),
 )
-"""What the shop as a whole answers. `/metrics` is not among them: it is served per process, not through the edge."""
+"""What the shop as a whole answers. Probes ask each process on its own socket; through the edge they need a token."""
 
 ROUTES: tuple[Route, ...] = tuple(route for domain in BUILT for route in domain.routes) + SHOP_ROUTES
 
