@@ -99,9 +99,10 @@ class Database:
             raise Unavailable(f"The database of {self.domain} went away") from error
         finally:
             # A transaction that could neither be committed nor rolled back (cancelled, timed out) must not be handed to
-            # the next user, who would commit what it wrote.
-            if not connection.is_closed() and connection.is_in_transaction():
-                connection.terminate()
+            # the next user, who would commit what it wrote. A connection that was lost has left the pool by itself.
+            with suppress(asyncpg.InterfaceError):
+                if connection.is_in_transaction():
+                    connection.terminate()
             with suppress(*LOST):
                 await pool.release(connection)
 
@@ -126,7 +127,9 @@ class Database:
             try:
                 ended = await connection.execute("COMMIT")
             except (*LOST, asyncio.CancelledError) as error:
-                connection.terminate()
+                # A connection that was lost has left the pool already, and terminate() of it would hide what happened.
+                with suppress(asyncpg.InterfaceError):
+                    connection.terminate()
                 if isinstance(error, asyncio.CancelledError):
                     raise
                 raise OutcomeUnknown(f"The connection of {self.domain} was lost at COMMIT") from error

@@ -30,9 +30,7 @@ def read_answers(crowd: Crowd, result: Result) -> Answers:
             ids_of_key[crowd.wishes[row.index].key].add(row.id)
             if row.status == 201:
                 acknowledged.add(row.id)
-    odd = Counter(
-        f"{_name(row.status)} {row.code or 'without a code'}" for row in result.rows if _is_odd(row)
-    )
+    odd = Counter(f"{_name(row.status)} {row.code or 'without a code'}" for row in result.rows if _is_odd(row))
     return Answers(
         sent=len(last),
         tries=len(result.rows),

@@ -238,7 +238,9 @@ def judge_money(
         if back < amount:
             kept[order_id].append(charge)
             if state != "succeeded" or order_state != "paid":
-                breaches.append(f"charge {charge['id']} is kept, but its payment is {state} and its order {order_state}")
+                breaches.append(
+                    f"charge {charge['id']} is kept, but its payment is {state} and its order {order_state}"
+                )
     breaches += [f"payment {one} was captured {count} times" for one, count in captured_once.items() if count > 1]
     paid = [order for order in orders if order.state == "paid"]
     for order in paid:

@@ -64,12 +64,12 @@ class Crowd(msgspec.Struct, frozen=True):
     """All wishes in the order they are sent (a wish that is sent twice stands there twice, side by side), the stock per
     option number, the part of it set aside for the deal, and the deal's limit per customer."""
 
-    seed: int
-    shoppers: int
-    wishes: tuple[Wish, ...]
     stock: tuple[int, ...]
     allotment: tuple[int, ...]
     per_customer_limit: int
+    seed: int = 0
+    shoppers: int = 0
+    wishes: tuple[Wish, ...] = ()
 
 
 class Sale(msgspec.Struct, frozen=True):
@@ -109,7 +109,7 @@ def draw_crowd(seed: int, *, shoppers: int, orders: int, options: int, stock_sha
         stock=tuple(own + other for own, other in zip(allotment, free, strict=True)),
         allotment=allotment,
         # Low enough that greedy shoppers hit it before the allotment is gone, high enough that the others do not.
-        per_customer_limit=max(2, round(1.2 * sum(wanted_in_deal) * stock_share / shoppers)),
+        per_customer_limit=max(3, round(2 * sum(wanted_in_deal) * stock_share / shoppers)),
     )
 
 

@@ -63,7 +63,7 @@ def _money_adds_up(audit: Audit) -> Mark:
 def _limits_kept(audit: Audit) -> Mark:
     limits = audit.limits
     detail = (
-        f"limit {limits.per_customer}, most held {limits.most_held_by_one}, {limits.customers_at_limit} customers at it;"
+        f"limit {limits.per_customer}, most held {limits.most_held_by_one}, {limits.customers_at_limit} at it;"
         f" {limits.taken_in_deal} of {limits.allotment} allotted units taken"
     )
     return _mark("limits_and_allotment_kept", limits.breaches, detail)

@@ -35,6 +35,7 @@ from doorbuster.engines.embedded import (
 )
 from doorbuster.platform.money import is_currency
 from doorbuster.surfaces.cli import client, load_catalog, shopify_csv
+from doorbuster.surfaces.cli.bench import bench
 
 app = typer.Typer(
     help="Doorbuster: a commerce backend that survives the door-buster night.",
@@ -44,6 +45,7 @@ app = typer.Typer(
 )
 drill_app = typer.Typer(help="Replay an incident, then watch the shop survive it.", no_args_is_help=True)
 app.add_typer(drill_app, name="drill")
+app.command()(bench)
 _OUT = Console()
 _ERR = Console(stderr=True)
 

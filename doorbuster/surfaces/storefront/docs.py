@@ -6,6 +6,7 @@ nor Flask is ever imported.
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 from functools import cache
 from pathlib import Path
@@ -15,7 +16,6 @@ _PACKAGE = "flask_swagger_ui"
 # Every name that the page may ask for; nothing else is served. The files beside this one are ours.
 _VENDORED = {"swagger-ui.css": "text/css", "swagger-ui-bundle.js": "text/javascript"}
 _OURS = {"docs.css": "text/css", "docs.js": "text/javascript"}
-ASSETS = frozenset(_VENDORED | _OURS)
 
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
@@ -25,16 +25,16 @@ POLICY = (
 
 
 def docs_page() -> str:
-    """The page as HTML. Its files carry the version in their link, so that they may be cached for long."""
+    """The page as HTML. Its links to files change when the files do, so that these may be cached for long."""
     return (_HERE / "docs.html").read_text("utf-8").replace("VERSION", _version())
 
 
 def asset(name: str) -> tuple[bytes, str] | None:
     """Content and media type of a file that the page uses, or None for any other name."""
     if name in _OURS:
-        return (_HERE / name).read_bytes(), f"{_OURS[name]}; charset=utf-8"
+        return (_HERE / name).read_bytes(), _OURS[name]
     if name in _VENDORED:
-        return (_vendored() / name).read_bytes(), f"{_VENDORED[name]}; charset=utf-8"
+        return (_vendored() / name).read_bytes(), _VENDORED[name]
     return None
 
 
@@ -48,4 +48,10 @@ def _vendored() -> Path:
 
 @cache
 def _version() -> str:
-    return (_vendored() / "VERSION").read_text("utf-8").strip()
+    """A short name of exactly these files: a browser that kept others asks again after an upgrade."""
+    digest = hashlib.sha256()
+    for name in sorted(_OURS):
+        digest.update((_HERE / name).read_bytes())
+    for name in sorted(_VENDORED):
+        digest.update((_vendored() / name).read_bytes())
+    return digest.hexdigest()[:12]

@@ -59,7 +59,7 @@ class Example(msgspec.Struct, frozen=True):
     deal_id: UUID | None
 
 
-def _hash_source(text: str) -> str:
+def hash_source(text: str) -> str:
     """The CSP source that allows exactly this inline text (CSP level 3, section 2.3.1)."""
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
 
@@ -75,7 +75,7 @@ _TEMPLATE = jinja2.Environment(
 ).get_template("front_page.html")
 
 POLICY = (
-    f"default-src 'none'; style-src {_hash_source(_STYLE)}; script-src {_hash_source(_SCRIPT)}; "
+    f"default-src 'none'; style-src {hash_source(_STYLE)}; script-src {hash_source(_SCRIPT)}; "
     "img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 """The page's content-security-policy: its own style and script by hash, images of this shop, nothing else."""

@@ -1,0 +1,102 @@
+"""A proxy before PostgreSQL's Unix socket that cuts the connection exactly at COMMIT, or is away for a while."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from doorbuster.platform import db, settings
+from doorbuster.platform.settings import Settings
+
+Cut = Literal["before", "after"]
+_COMMIT = b"Q\x00\x00\x00\x0bCOMMIT\x00"
+
+
+class Cutter:
+    """Guards the proxied connections. `cut` is consumed by the next COMMIT: `before` drops the connection instead of
+    forwarding it (PostgreSQL rolls back), `after` forwards it, waits for the answer, and drops that (it is done)."""
+
+    def __init__(self, target: Path) -> None:
+        self.cut: Cut | None = None
+        self.cuts = 0
+        self._target = target
+        self._writers: set[asyncio.StreamWriter] = set()
+        self._server: asyncio.Server | None = None
+        self.folder = Path(tempfile.mkdtemp(prefix="cut-"))
+
+    async def open(self) -> None:
+        """Accept connections (again)."""
+        self._server = await asyncio.start_unix_server(self._serve, self.folder / ".s.PGSQL.5432")
+
+    async def close(self) -> None:
+        """Refuse connections and cut those there are, as a server that is gone does."""
+        if self._server is not None:
+            self._server.close()
+        (self.folder / ".s.PGSQL.5432").unlink(missing_ok=True)
+        for writer in list(self._writers):
+            writer.transport.abort()
+        await asyncio.sleep(0)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        upstream_reader, upstream = await asyncio.open_unix_connection(self._target / ".s.PGSQL.5432")
+        self._writers |= {writer, upstream}
+        muted = asyncio.Event()
+        back = asyncio.create_task(self._pump_back(upstream_reader, writer, muted))
+        try:
+            while data := await reader.read(65_536):
+                if data.endswith(_COMMIT) and self.cut is not None:
+                    how, self.cut = self.cut, None
+                    self.cuts += 1
+                    if how == "after":
+                        muted.set()
+                        upstream.write(data)
+                        await asyncio.wait_for(back, 10)
+                    break
+                upstream.write(data)
+                await upstream.drain()
+        except (OSError, TimeoutError):
+            pass
+        finally:
+            back.cancel()
+            for one in (writer, upstream):
+                self._writers.discard(one)
+                one.transport.abort()
+
+    async def _pump_back(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, muted: asyncio.Event
+    ) -> None:
+        with suppress(OSError):
+            while data := await reader.read(65_536):
+                if muted.is_set():
+                    return  # the answer to COMMIT, which nobody will see
+                writer.write(data)
+                await writer.drain()
+        writer.transport.abort()
+
+
+@asynccontextmanager
+async def cutter(shop: Settings, *domains: str) -> AsyncIterator[Cutter]:
+    """Send these domains' connections of this process through a cutter."""
+    login = shop.databases[domains[0]]
+    proxy = Cutter(Path(login.host))
+    await proxy.open()
+    through = {name: msgspec.structs.replace(shop.databases[name], host=str(proxy.folder)) for name in domains}
+    before = settings.current()
+    settings.use(msgspec.structs.replace(before, databases=before.databases | through))
+    try:
+        for name in domains:
+            await db.of(name).close()
+        yield proxy
+    finally:
+        settings.use(before)
+        for name in domains:
+            await db.of(name).close()
+        await proxy.close()
+        shutil.rmtree(proxy.folder, ignore_errors=True)
