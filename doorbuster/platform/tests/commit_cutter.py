@@ -26,10 +26,15 @@ class Cutter:
     def __init__(self, target: Path) -> None:
         self.cut: Cut | None = None
         self.cuts = 0
+        self._spared = 0
         self._target = target
         self._writers: set[asyncio.StreamWriter] = set()
         self._server: asyncio.Server | None = None
         self.folder = Path(tempfile.mkdtemp(prefix="cut-"))
+
+    def cut_at(self, nth: int, how: Cut) -> None:
+        """Cut at the nth COMMIT from now on."""
+        self.cut, self._spared = how, nth - 1
 
     async def open(self) -> None:
         """Accept connections (again)."""
@@ -51,7 +56,10 @@ class Cutter:
         back = asyncio.create_task(self._pump_back(upstream_reader, writer, muted))
         try:
             while data := await reader.read(65_536):
-                if data.endswith(_COMMIT) and self.cut is not None:
+                is_commit = data.endswith(_COMMIT)
+                if is_commit and self._spared:
+                    self._spared -= 1
+                elif is_commit and self.cut is not None:
                     how, self.cut = self.cut, None
                     self.cuts += 1
                     if how == "after":

@@ -26,9 +26,7 @@ def bench(
 ) -> None:
     """Measure placements and paid orders against pgbench on this machine. Exit code 1 when a mark is missed."""
     with _ERR.status("starting") as status:
-        figures = report.run(
-            repeats=repeats, seconds=seconds, workers=workers, seed=seed, tell=status.update
-        )
+        figures = report.run(repeats=repeats, seconds=seconds, workers=workers, seed=seed, tell=status.update)
     if as_json:
         sys.stdout.write(msgspec.json.encode(figures).decode() + "\n")
     else:
