@@ -78,8 +78,8 @@ _CATALOG = (
 )
 _PRICE = (
     _get("/api/v1/price/{item_id}"),
-    Route("PUT", "/api/v1/price/{option_id}", Access.MERCHANT),
-    Route("POST", "/api/v1/price/{option_id}/sale", Access.MERCHANT),
+    Route("PUT", "/api/v1/price/option/{option_id}", Access.MERCHANT),
+    Route("POST", "/api/v1/price/option/{option_id}/sale", Access.MERCHANT),
     Route("POST", "/api/v1/price/import", Access.MERCHANT, body_limit=8_388_608, timeout_s=60),
 )
 _STOCK = (

@@ -28,7 +28,7 @@ async def make_item(
     item = dict(answer.json())
     for option in item["options"]:
         answer = await merchant.put(
-            f"/api/v1/price/{option['id']}", json={"currency": "USD", "list_minor": price_minor}
+            f"/api/v1/price/option/{option['id']}", json={"currency": "USD", "list_minor": price_minor}
         )
         assert answer.status_code == 200, answer.text
         answer = await merchant.put(f"/api/v1/stock/{option['id']}", json={"on_hand": quantity})

@@ -33,7 +33,7 @@ async def get_prices(request: AnyRequest, item_id: FromPath[UUID]) -> Response[I
     return Response(prices, headers={"cache-control": "no-cache"})
 
 
-@put("/api/v1/price/{option_id:uuid}", summary="Set a list price")
+@put("/api/v1/price/option/{option_id:uuid}", summary="Set a list price")
 async def put_price(
     request: AnyRequest, option_id: FromPath[UUID], data: JSONBody[ListPriceDraft]
 ) -> Response[ListPrice]:
@@ -51,7 +51,7 @@ async def put_price(
     return Response(price, headers={"etag": etag_of(price.version)})
 
 
-@post("/api/v1/price/{option_id:uuid}/sale", status_code=201, summary="Schedule a sale")
+@post("/api/v1/price/option/{option_id:uuid}/sale", status_code=201, summary="Schedule a sale")
 async def post_sale(request: AnyRequest, option_id: FromPath[UUID], data: JSONBody[SaleDraft]) -> Sale:
     """A lower price for everybody for a time. With an Idempotency-Key it may be sent again safely."""
     ctx = ctx_from(request)

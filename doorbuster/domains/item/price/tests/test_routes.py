@@ -53,7 +53,7 @@ async def test_open_sale_is_shown(api: Any, merchant: Any, item: dict[str, Any])
     await merchant.post("/api/v1/price/import", json=prices_of(item))
     option_id = item["options"][0]["id"]
     window = {"starts_at": "2020-01-01T00:00:00Z", "ends_at": "2199-01-01T00:00:00Z"}
-    made = await merchant.post(f"/api/v1/price/{option_id}/sale", json={"price_minor": 750} | window)
+    made = await merchant.post(f"/api/v1/price/option/{option_id}/sale", json={"price_minor": 750} | window)
     assert made.status_code == 201
     shown = (await api.get(f"/api/v1/price/{item['id']}")).json()["options"]
     mine = next(one for one in shown if one["option_id"] == option_id)
@@ -61,7 +61,7 @@ async def test_open_sale_is_shown(api: Any, merchant: Any, item: dict[str, Any])
 
 
 async def test_if_match_is_honoured_where_it_is_sent(merchant: Any, item: dict[str, Any]) -> None:
-    where = f"/api/v1/price/{item['options'][0]['id']}"
+    where = f"/api/v1/price/option/{item['options'][0]['id']}"
     wanted = {"currency": "USD", "list_minor": 900, "compare_at_minor": 1_200}
     early = await merchant.put(where, json=wanted, headers={"if-match": '"v1"'})
     assert (early.status_code, early.json()["code"]) == (412, "precondition_failed")
@@ -75,7 +75,7 @@ async def test_if_match_is_honoured_where_it_is_sent(merchant: Any, item: dict[s
 
 async def test_sale_sent_twice_with_a_key_is_one(merchant: Any, item: dict[str, Any]) -> None:
     await merchant.post("/api/v1/price/import", json=prices_of(item))
-    where, headers = f"/api/v1/price/{item['options'][0]['id']}/sale", {"idempotency-key": str(ids.uuid7())}
+    where, headers = f"/api/v1/price/option/{item['options'][0]['id']}/sale", {"idempotency-key": str(ids.uuid7())}
     first = await merchant.post(where, json={"price_minor": 5} | LATER, headers=headers)
     again = await merchant.post(where, json={"price_minor": 5} | LATER, headers=headers)
     assert first.status_code == again.status_code == 201
@@ -101,7 +101,7 @@ async def test_bad_list_price_is_refused(
     merchant: Any, item: dict[str, Any], changes: dict[str, Any], code: str
 ) -> None:
     sent = {"currency": "USD", "list_minor": 900} | changes
-    answer = await merchant.put(f"/api/v1/price/{item['options'][0]['id']}", json=sent)
+    answer = await merchant.put(f"/api/v1/price/option/{item['options'][0]['id']}", json=sent)
     assert (answer.status_code, answer.json()["code"]) == (400, code)
 
 
@@ -119,22 +119,22 @@ async def test_bad_list_price_is_refused(
 async def test_bad_sale_is_refused(merchant: Any, item: dict[str, Any], changes: dict[str, Any], code: str) -> None:
     await merchant.post("/api/v1/price/import", json=prices_of(item))
     sent = {"price_minor": 5} | LATER | changes
-    answer = await merchant.post(f"/api/v1/price/{item['options'][0]['id']}/sale", json=sent)
+    answer = await merchant.post(f"/api/v1/price/option/{item['options'][0]['id']}/sale", json=sent)
     assert (answer.status_code, answer.json()["code"]) == (400, code)
 
 
 async def test_unknown_option_is_not_found(merchant: Any) -> None:
-    unknown = await merchant.put(f"/api/v1/price/{ids.uuid7()}", json={"currency": "USD", "list_minor": 1})
+    unknown = await merchant.put(f"/api/v1/price/option/{ids.uuid7()}", json={"currency": "USD", "list_minor": 1})
     assert (unknown.status_code, unknown.json()["code"]) == (404, "unknown_option")
-    sale = await merchant.post(f"/api/v1/price/{ids.uuid7()}/sale", json={"price_minor": 5} | LATER)
+    sale = await merchant.post(f"/api/v1/price/option/{ids.uuid7()}/sale", json={"price_minor": 5} | LATER)
     assert (sale.status_code, sale.json()["code"]) == (404, "unknown_option")
 
 
 async def test_shopper_may_not_set_prices(api: Any, item: dict[str, Any]) -> None:
     shopper, option_id = api.as_user(ids.uuid7(), "shopper"), item["options"][0]["id"]
     answers = (
-        await shopper.put(f"/api/v1/price/{option_id}", json={"currency": "USD", "list_minor": 1}),
-        await shopper.post(f"/api/v1/price/{option_id}/sale", json={"price_minor": 5} | LATER),
+        await shopper.put(f"/api/v1/price/option/{option_id}", json={"currency": "USD", "list_minor": 1}),
+        await shopper.post(f"/api/v1/price/option/{option_id}/sale", json={"price_minor": 5} | LATER),
         await shopper.post("/api/v1/price/import", json=prices_of(item)),
     )
     assert [(answer.status_code, answer.json()["code"]) for answer in answers] == [(403, "forbidden")] * 3
