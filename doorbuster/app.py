@@ -35,6 +35,7 @@ from doorbuster.domains.commerce.order import consumers as order_consumers
 from doorbuster.domains.commerce.order import routes as order_routes
 from doorbuster.domains.item import stock
 from doorbuster.domains.item.catalog import routes as catalog_routes
+from doorbuster.domains.item.price import consumers as price_consumers
 from doorbuster.domains.item.price import routes as price_routes
 from doorbuster.domains.item.stock import routes as stock_routes
 from doorbuster.domains.user import account
@@ -63,6 +64,7 @@ _BY_DOMAIN = {
 _ROUTES = [Router("/", route_handlers=handlers, tags=[name]) for name, handlers in _BY_DOMAIN.items()]
 
 SUBSCRIPTIONS = (
+    Subscription("item.price", "item.catalog", frozenset({"ItemChanged"}), price_consumers.on_item_changed),
     Subscription(
         "commerce.order", "commerce.payment", frozenset({"PaymentSettled"}), order_consumers.on_payment_settled
     ),

@@ -119,6 +119,7 @@ DOMAINS: tuple[Domain, ...] = (
         "what it costs: list prices and scheduled sale prices",
         built=True,
         publishes=("PriceChanged",),
+        hears=("item.catalog.ItemChanged",),
         routes=_PRICE,
     ),
     Domain(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
@@ -80,3 +81,27 @@ async def test_a_shopper_buys_at_the_deal_price_and_cancels(api: Any) -> None:
     assert [option["remaining"] for option in shown["options"]] == [5, 5]
     timeline = (await shopper.get(f"/api/v1/order/{order['id']}/timeline")).json()["data"]
     assert [step["state"] for step in timeline] == ["paying", "captured", "paid", "cancelling", "cancelled"]
+
+
+async def test_an_archived_item_is_not_sold_any_more(api: Any) -> None:
+    item = await make_item(api)
+    wish = {"lines": [{"option_id": item["options"][0]["id"], "quantity": 1}]}
+    answer = await api.as_user().with_headers(idempotency_key=uuid4().hex).post("/api/v1/order", json=wish)
+    assert answer.status_code == 201, answer.text
+    draft = {
+        "handle": item["handle"],
+        "title": item["title"],
+        "status": "archived",
+        "option_names": ["Size"],
+        "options": [{"id": option["id"], "values": option["values"]} for option in item["options"]],
+    }
+    archived = await api.as_user(roles="merchant").put(
+        f"/api/v1/catalog/{item['id']}", json=draft, headers={"if-match": '"v1"'}
+    )
+    assert archived.status_code == 200, archived.text
+    for _ in range(100):
+        answer = await api.as_user().with_headers(idempotency_key=uuid4().hex).post("/api/v1/order", json=wish)
+        if answer.status_code != 201:
+            break
+        await asyncio.sleep(0.05)
+    assert (answer.status_code, answer.json()["code"]) == (404, "unknown_option")

@@ -160,8 +160,8 @@ def _grid(frame: Frame, values: Sequence[float], unit: str) -> str:
     for value in values:
         y = frame.y(value)
         parts.append(f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y}" y2="{y}"/>')
-        parts.append(f'<text class="tick" x="{LEFT - 8}" y="{y + 4}" text-anchor="end">{value:,.4g}</text>')
-    parts.append(f'<text class="tick" x="{LEFT - 8}" y="{TOP - 18}" text-anchor="end">{unit}</text>')
+        parts.append(f'<text class="tick" x="{LEFT - 8}" y="{y + 4}" text-anchor="end">{_number(value)}</text>')
+    parts.append(f'<text class="tick" x="0" y="{TOP - 20}">{unit}</text>')
     every = _round_up(frame.seconds / 10)
     at_s = 0.0
     while at_s <= frame.seconds:
@@ -186,6 +186,10 @@ def _kill_lines(frame: Frame, kills: Sequence[KillReport]) -> list[str]:
 
 def _width_of(slices: Sequence[Slice]) -> float:
     return slices[1].from_s - slices[0].from_s if len(slices) > 1 else 0.25
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if value >= 10 else f"{value:g}"
 
 
 def _round_up(value: float) -> float:

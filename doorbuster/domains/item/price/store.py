@@ -31,7 +31,10 @@ SELECT {_LIST}, {_SALE}, m.at
   LEFT JOIN sale s ON s.option_id = l.option_id
        AND (s.deal_id = ANY($2::uuid[]) OR (s.deal_id IS NULL AND s.ends_at > m.at))
 """
-_OF_OPTIONS = f"{_SHELF} WHERE l.option_id = ANY($1::uuid[])"
+_OF_OPTIONS = (
+    f"{_SHELF} WHERE l.option_id = ANY($1::uuid[]) AND NOT EXISTS (SELECT 1 FROM listing i"
+    " WHERE i.item_id = l.item_id AND NOT l.option_id = ANY(i.option_ids))"
+)
 _OF_ITEM = f"{_SHELF} WHERE l.item_id = $1"
 
 
@@ -128,3 +131,13 @@ async def find_sale(conn: Conn, sale_id: UUID) -> Sale | None:
 
 async def drop_deal_sales(conn: Conn, deal_id: UUID) -> None:
     await conn.execute("DELETE FROM sale WHERE deal_id = $1", deal_id)
+
+
+async def put_listings(conn: Conn, listings: Sequence[tuple[UUID, int, Sequence[UUID]]]) -> None:
+    """Insert or overwrite by something newer."""
+    await conn.execute(
+        "INSERT INTO listing (item_id, version, option_ids) SELECT * FROM json_to_recordset($1::json)"
+        " AS n(item_id uuid, version bigint, option_ids uuid[]) ON CONFLICT (item_id) DO UPDATE"
+        " SET version = excluded.version, option_ids = excluded.option_ids WHERE listing.version < excluded.version",
+        db.rows([{"item_id": one[0], "version": one[1], "option_ids": one[2]} for one in listings]),
+    )

@@ -1,6 +1,6 @@
 """One worker process of order's tests: places or cancels as told, and may be killed between two steps.
 
-`python -m doorbuster.domains.commerce.order.tests.one_worker TASK`; TASK is JSON and DOORBUSTER_SETTINGS names the shop.
+`python -m doorbuster.domains.commerce.order.tests.one_worker TASK`; TASK is JSON, DOORBUSTER_SETTINGS names the shop.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The order's state machine: every road ends, nothing leaves an end by itself, and money and units end where they should."""
+"""The order's state machine: every road ends, nothing leaves an end by itself, money and units are where they should."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from doorbuster.platform.errors import InvalidRequest
 T0 = datetime(2026, 11, 27, 9, 0, tzinfo=UTC)
 WINDOW = timedelta(minutes=10)
 EVENTS = sorted({event for _, event in rules.NEXT if not event.startswith("placed")})
-STATES = sorted({state for state in rules.NEXT.values()})
+STATES = sorted(set(rules.NEXT.values()))
 
 
 def row_of(*, pays: bool) -> OrderRow:
