@@ -33,6 +33,7 @@ PROBLEM = "application/problem+json"
 _LOG = structlog.get_logger("http")
 REQUEST_DEADLINE_S = 25.0
 MAX_KEY_LENGTH = 255
+_WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
 
 
 def ctx_of(headers: Mapping[str, str], *, authenticated: bool = True) -> Ctx:
@@ -55,6 +56,10 @@ def ctx_of(headers: Mapping[str, str], *, authenticated: bool = True) -> Ctx:
 
 def ctx_from(request: Request[Any, Any, Any], *, authenticated: bool = True) -> Ctx:
     """`ctx_of` for a Litestar request; pass `authenticated=False` on open routes."""
+    media = request.headers.get("content-type", "application/json").partition(";")[0].strip().lower()
+    if request.method in _WITH_BODY and media != "application/json":
+        # The framework reads every body as JSON, whatever it is called.
+        raise errors.UnsupportedMediaType()
     return ctx_of(request.headers, authenticated=authenticated)
 
 

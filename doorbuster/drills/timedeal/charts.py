@@ -132,8 +132,8 @@ def bars(rows: Sequence[tuple[str, float, str, str]], what: str) -> str:
     """One horizontal bar per (name, value, words at its end, CSS class)."""
     most = max((value for _, value, _, _ in rows), default=0.0) or 1.0
     step, height = 34, 34 * len(rows) + 6
-    names = 330
-    scale = (WIDTH - names - 210) / most
+    names = 390
+    scale = (WIDTH - names - 160) / most
     parts = []
     for number, (name, value, words, css) in enumerate(rows):
         y = number * step + 6

@@ -79,7 +79,7 @@ def shop_page(found: ShopReport) -> str:
         (f"{figures.paid_orders_per_s:,.0f}/s", "of them paid"),
         (f"{figures.p50_ms:,.0f} ms", "median answer"),
         (f"{figures.p99_ms:,.0f} ms", "p99, repeats included"),
-        (f"{found.acknowledged_found:,} / {found.acknowledged:,}", "acknowledged orders found"),
+        (f"{found.acknowledged_found:,}", f"of {found.acknowledged:,} acknowledged orders found"),
         (f"{found.deadlocks}", "deadlocks"),
     ]
     return _render(

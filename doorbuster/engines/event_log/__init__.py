@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from doorbuster.engines.event_log.consume import EventLog
+from doorbuster.engines.event_log.consume import EventLog, nudge
+from doorbuster.engines.event_log.dead_letters import DeadLetter, list_dead_letters, requeue
 from doorbuster.engines.event_log.fact import Event, Fact, Handler, Subscription
 from doorbuster.engines.event_log.partition import PARTITIONS, murmur2, partition_of
 from doorbuster.engines.event_log.publish import publish
@@ -11,6 +12,6 @@ SCHEMA_FILE = Path(__file__).parent / "schema.sql"
 """Applied by the migration runner inside every built domain's schema."""
 
 __all__ = [
-    "PARTITIONS", "SCHEMA_FILE", "Event", "EventLog", "Fact", "Handler", "Subscription", "murmur2", "partition_of",
-    "publish",
+    "PARTITIONS", "SCHEMA_FILE", "DeadLetter", "Event", "EventLog", "Fact", "Handler", "Subscription",
+    "list_dead_letters", "murmur2", "nudge", "partition_of", "publish", "requeue",
 ]  # fmt: skip

@@ -1,303 +1,277 @@
-"""Reading the log by snapshot difference, and committing effect and cursor together under a fenced lease.
+"""Consuming: read what is new, then commit its effect and the cursor together, for all partitions this worker owns.
 
-A cursor is the snapshot up to which everything was handled. New are the rows whose transaction the old snapshot did
-not see and a new one does; ordered by `seq` they are in order for each key, because a transaction draws its numbers
-after it has locked the aggregate. Nothing is lost when transactions commit out of order, and a long transaction
-elsewhere delays nobody. (The idea is PgQ's batch by tick; no ticker is needed here.)
+What a handler refuses is set aside with its key, to be tried again; everything else goes on at once.
 """
 
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import random
 from collections.abc import Sequence
 
 import asyncpg
 import structlog
-from prometheus_client import Counter
+from prometheus_client import Counter, Gauge
 
+from doorbuster.engines.event_log import cursors, dead_letters
+from doorbuster.engines.event_log.cursors import Held, Position
 from doorbuster.engines.event_log.fact import Event, Subscription
-from doorbuster.engines.event_log.partition import PARTITIONS
-from doorbuster.platform import db, ids
+from doorbuster.engines.event_log.read import Page, read_page
+from doorbuster.platform import clock, db, ids
 from doorbuster.platform.db import Conn
 from doorbuster.platform.errors import Unavailable
 
 _LOG = structlog.get_logger("event_log")
 HANDLED = Counter("doorbuster_events_handled_total", "Events handled", ["consumer", "source"])
-PARKED = Counter("doorbuster_events_parked_total", "Events parked as dead letters", ["consumer", "source"])
+PARKED = Counter("doorbuster_events_parked_total", "Events set aside", ["consumer", "source"])
+LAG = Gauge("doorbuster_events_lag_seconds", "Age of the oldest event of the last page read", ["consumer", "source"])
 
-PAGE = 500
 LEASE_S = 5.0
-POLL_BUSY_S = 0.008
-POLL_IDLE_S = 0.05
-POLL_COLD_S = 0.2
-COLD_AFTER = 200
-MAX_TRIES = 8
+_BUSY_S = 0.008
+_IDLE_S = 0.05
+_COLD_S = 0.2
+_COLD_AFTER = 200
+_AWAY_S = 0.5
+_BROKEN_S = 1.0
+_ERROR_LENGTH = 2_000
+
+# What the connection of a handler says when it is the connection that failed, and not the handler.
+_CONNECTION_GONE = (asyncpg.OperatorInterventionError, asyncpg.PostgresConnectionError, asyncpg.InterfaceError)
+
+_sleepers: dict[str, set[asyncio.Event]] = {}
 
 
-class _Position:
-    """Where this process stands in the partitions it owns: all at the same snapshots, by their epochs."""
+def nudge(source: str) -> None:
+    """Wake this process's consumers of a domain's facts, after it has published; without it they look by themselves
+    within 50 ms, or 200 ms when nothing has happened for 10 s. Call it from the event loop of the consumers."""
+    for wake in _sleepers.get(source, ()):
+        wake.set()
 
-    def __init__(self, old: str, upto: str | None, last_seq: int) -> None:
-        self.old = old
-        self.upto = upto
-        self.last_seq = last_seq
-        self.epochs: dict[int, int] = {}
+
+class _Refused(Exception):
+    """A handler raised; the events it was given have no effect."""
 
 
 class EventLog:
-    """Guards the consumer tasks of one process."""
+    """Guards the consumers of one process."""
 
     def __init__(self, lease_s: float = LEASE_S) -> None:
-        self._tasks: list[asyncio.Task[None]] = []
+        self._running: list[tuple[_Consumer, asyncio.Task[None]]] = []
         self._lease_s = lease_s
 
     async def start(self, subscriptions: Sequence[Subscription]) -> None:
         """Begin to consume; returns at once, and goes on through outages of the database."""
+        pairs = [(one.consumer, one.source) for one in subscriptions]
+        assert len(set(pairs)) == len(pairs), "a consumer has one subscription, with one handler, for each source"
         for subscription in subscriptions:
-            self._tasks.append(asyncio.create_task(_Consumer(subscription, self._lease_s).run()))
+            consumer = _Consumer(subscription, self._lease_s)
+            self._running.append((consumer, asyncio.create_task(consumer.run())))
 
     async def stop(self) -> None:
-        """Stop consuming and give the partitions up."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        self._tasks.clear()
+        """Finish what is being handled (at most one lease long), stop, and give the partitions up."""
+        for consumer, _ in self._running:
+            consumer.stop()
+        tasks = [task for _, task in self._running]
+        if tasks:
+            _, late = await asyncio.wait(tasks, timeout=self._lease_s)
+            for task in late:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+        self._running.clear()
 
 
 class _Consumer:
-    """Guards one subscription's cursors in this process."""
+    """Guards what one subscription owns in this process, and how far it has read."""
 
     def __init__(self, subscription: Subscription, lease_s: float) -> None:
         self._sub = subscription
+        self._source = subscription.source
         self._lease_s = lease_s
         self._me = f"{os.getpid()}-{ids.uuid7()}"
         self._db = db.of(subscription.consumer)
         self._outbox = f'"{subscription.source.split(".")[1]}".outbox'
-        self._positions: list[_Position] = []
-        self._renew_at = 0.0
-        self._tries = 0
+        self._held: dict[int, Held] = {}
+        self._lease_at = 0.0
+        self._retry_at = math.inf
+        self._stopping = False
+        self._wake = asyncio.Event()
+        self._labels = (subscription.consumer, subscription.source)
+
+    def stop(self) -> None:
+        """End `run` after the round that is under way."""
+        self._stopping = True
+        self._wake.set()
 
     async def run(self) -> None:
-        idle = 0
+        _sleepers.setdefault(self._source, set()).add(self._wake)
         try:
-            while True:
+            while not self._stopping:
+                pause = _AWAY_S
                 try:
-                    found = await self._round()
-                    idle = 0 if found else idle + 1
-                    pause = POLL_BUSY_S if found else POLL_IDLE_S if idle < COLD_AFTER else POLL_COLD_S
+                    await self._consume()
                 except Unavailable as error:
-                    _LOG.warning("consumer_waits", consumer=self._sub.consumer, why=str(error))
-                    self._positions, self._renew_at, pause = [], 0.0, 0.5
-                except asyncpg.PostgresError as error:
-                    _LOG.error("consumer_failed", consumer=self._sub.consumer, exc_info=error)
-                    self._positions, self._renew_at, pause = [], 0.0, 1.0
-                await asyncio.sleep(pause * random.uniform(0.8, 1.2))  # noqa: S311  (jitter, not a secret)
+                    _LOG.warning("consumer_waits", consumer=self._sub.consumer, source=self._source, why=str(error))
+                except Exception as error:
+                    # A bug, or SQL that fails. Said aloud, and begun again from the stored cursors: a shop whose
+                    # consumer is silently gone is worse off than one whose consumer complains once a second.
+                    _LOG.error("consumer_failed", consumer=self._sub.consumer, source=self._source, exc_info=error)
+                    pause = _BROKEN_S
+                self._held, self._lease_at, self._retry_at = {}, 0.0, math.inf
+                await self._sleep(pause)
         finally:
-            await asyncio.shield(self._give_up())
+            _sleepers[self._source].discard(self._wake)
 
-    async def _round(self) -> bool:
-        now = asyncio.get_running_loop().time()
-        if now >= self._renew_at:
-            await self._lease()
-            self._renew_at = now + self._lease_s / 3
-        found = False
-        for position in self._positions:
-            found = await self._read(position) or found
-        return found
-
-    async def _lease(self) -> None:
-        """Keep my partitions, take those whose lease ended, never more than my fair share while others live."""
-        async with self._db.transaction() as conn:
-            await conn.execute(
-                "INSERT INTO event_cursor (source, partition, snapshot) SELECT $1, n, '1:1:' FROM"
-                " generate_series(0, $2 - 1) AS n ON CONFLICT DO NOTHING",
-                self._sub.source,
-                PARTITIONS,
-            )
-            rows = await conn.fetch(
-                "SELECT partition, owner, lease_until > clock_timestamp() AS live FROM event_cursor WHERE source = $1"
-                " ORDER BY partition FOR UPDATE",
-                self._sub.source,
-            )
-            others = {row["owner"] for row in rows if row["live"] and row["owner"] != self._me}
-            share = -(-PARTITIONS // (len(others) + 1))
-            mine = [row["partition"] for row in rows if row["live"] and row["owner"] == self._me]
-            free = [row["partition"] for row in rows if not row["live"]]
-            keep, let_go = (mine + free)[:share], mine[share:]
-            await conn.execute(
-                "UPDATE event_cursor SET owner = '', lease_until = '-infinity'"
-                " WHERE source = $1 AND partition = ANY($2)",
-                self._sub.source,
-                let_go,
-            )
-            taken = await conn.fetch(
-                "UPDATE event_cursor SET epoch = epoch + (owner <> $3)::int, owner = $3,"
-                " lease_until = clock_timestamp() + make_interval(secs => $4)"
-                " WHERE source = $1 AND partition = ANY($2)"
-                " RETURNING partition, epoch, snapshot::text, upto::text, last_seq",
-                self._sub.source,
-                keep,
-                self._me,
-                self._lease_s,
-            )
-        self._adopt(taken)
-
-    def _adopt(self, rows: Sequence[asyncpg.Record]) -> None:
-        """Group what I own by position; what I owned before keeps its (further) position in memory."""
-        known = {p: (position, epoch) for position in self._positions for p, epoch in position.epochs.items()}
-        fresh: dict[tuple[str, str | None, int], _Position] = {}
-        kept: dict[int, _Position] = {}
-        for row in rows:
-            before = known.get(row["partition"])
-            if before is not None and before[1] == row["epoch"]:
-                kept.setdefault(id(before[0]), _Position(before[0].old, before[0].upto, before[0].last_seq)).epochs[
-                    row["partition"]
-                ] = row["epoch"]
-            else:
-                where = (row["snapshot"], row["upto"], row["last_seq"])
-                fresh.setdefault(where, _Position(*where)).epochs[row["partition"]] = row["epoch"]
-        self._positions = [*kept.values(), *fresh.values()]
-
-    async def _read(self, position: _Position) -> bool:
-        # `seq + 0` keeps the planner from walking the whole log along its primary key: what is new is found by txid.
-        query = (
-            "WITH s AS (SELECT coalesce($2::text::pg_snapshot, pg_current_snapshot()) AS new)"
-            " SELECT s.new::text, o.* FROM s LEFT JOIN LATERAL (SELECT seq, partition, key, id, type, version,"
-            f" aggregate_version, occurred_at, payload::text FROM {self._outbox}"
-            " WHERE partition = ANY($4::int[]) AND seq + 0 > $3 AND pg_visible_in_snapshot(txid, s.new)"
-            " AND (txid >= pg_snapshot_xmax($1::text::pg_snapshot)"
-            " OR txid = ANY(ARRAY(SELECT pg_snapshot_xip($1::text::pg_snapshot))))"
-            " ORDER BY seq + 0 LIMIT $5) o ON true"
-        )
-        rows = await self._db.fetch(
-            query,
-            position.old,
-            position.upto,
-            position.last_seq,
-            list(position.epochs),
-            PAGE,
-        )
-        new = rows[0][0]
-        events = [_event(row) for row in rows if row["seq"] is not None]
-        full = len(events) == PAGE
-        after = (position.old, new, events[-1].seq) if full else (new, None, 0)
-        wanted = [event for event in events if event.type in self._sub.types]
-        if wanted:
-            await self._handle(position, wanted, after)
-        # With nothing to handle the cursor moves in memory only; it is written with the next effect.
-        position.old, position.upto, position.last_seq = after
-        return bool(events)
-
-    async def _handle(self, position: _Position, events: Sequence[Event], after: tuple[str, str | None, int]) -> None:
-        try:
+    async def _consume(self) -> None:
+        """Rounds on one connection, until told to stop. When the connection ends, so does what was read but not saved:
+        a server that crashed may give numbers of transactions that left no trace to others."""
+        async with self._db.connection() as reader:
             async with self._db.transaction() as conn:
-                await self._advance(conn, position, after)
-                await self._effect(conn, events)
-            self._tries = 0
-        except (Unavailable, asyncio.CancelledError):
+                await cursors.join(conn, self._source)
+            idle = 0
+            while not self._stopping:
+                rows, more = await self._round(reader)
+                idle = 0 if rows else idle + 1
+                if not more:
+                    await self._sleep(_BUSY_S if rows else _IDLE_S if idle < _COLD_AFTER else _COLD_S)
+            async with self._db.transaction() as conn:
+                await cursors.leave(conn, self._source, self._me, self._held)
+
+    async def _sleep(self, seconds: float) -> None:
+        if not self._stopping:
+            self._wake.clear()
+            try:
+                async with asyncio.timeout(seconds * random.uniform(0.8, 1.2)):  # noqa: S311  (jitter, not a secret)
+                    await self._wake.wait()
+            except TimeoutError:
+                return
+
+    async def _round(self, reader: Conn) -> tuple[bool, bool]:
+        """One look at the outbox for each position my partitions stand at, usually one; was there anything, is there
+        more. All look up to the same snapshot, so that partitions which have caught up stand together afterwards."""
+        now = asyncio.get_running_loop().time()
+        if now >= self._lease_at:
+            await self._lease(now)
+        if now >= self._retry_at:
+            await self._retry(reader)
+        groups: dict[Position, dict[int, int]] = {}
+        for partition, held in self._held.items():
+            groups.setdefault(held.position, {})[partition] = held.epoch
+        rows = more = False
+        newest: str | None = None
+        for position, epochs in groups.items():
+            page = await read_page(reader, self._outbox, self._sub.types, position, list(epochs), newest)
+            newest = page.new if position.upto is None else newest
+            rows, more = rows or page.rows > 0, more or not page.is_last
+            if page.events:
+                await self._handle(page, epochs)
+            # With nothing to handle the cursor moves in memory only; the next effect or lease saves it.
+            for partition, epoch in epochs.items():
+                self._held[partition] = Held(epoch, page.after)
+        if not rows:
+            LAG.labels(*self._labels).set(0)
+        return rows, more
+
+    async def _lease(self, now: float) -> None:
+        async with self._db.transaction() as conn:
+            held = await cursors.lease(conn, self._source, self._me, self._lease_s, self._held)
+            pause = await dead_letters.next_due_s(conn, self._source, held)
+        self._held, self._lease_at = held, now + self._lease_s / 3
+        self._retry_at = math.inf if pause is None else now + pause
+
+    async def _handle(self, page: Page, epochs: dict[int, int]) -> None:
+        LAG.labels(*self._labels).set(max(0.0, (clock.utc_now() - page.events[0].occurred_at).total_seconds()))
+        try:
+            parked = await self._together(page, epochs)
+        except (_Refused, AssertionError):
+            # The assertion is that of COMMIT: the handler has swallowed an error of PostgreSQL, nothing was kept.
+            parked = await self._one_by_one(page, epochs)
+        HANDLED.labels(*self._labels).inc(len(page.events) - parked)
+        PARKED.labels(*self._labels).inc(parked)
+
+    async def _together(self, page: Page, epochs: dict[int, int]) -> int:
+        """The usual way: one call of the handler for the page; returns how many were set aside."""
+        async with self._db.transaction() as conn:
+            events, behind = await self._begin(conn, page, epochs)
+            if behind:
+                await dead_letters.park(conn, self._source, behind, dead_letters.WAITS)
+            if events:
+                await self._call(conn, events)
+        return len(behind)
+
+    async def _one_by_one(self, page: Page, epochs: dict[int, int]) -> int:
+        """After a refusal: each event under a savepoint of its own, to find those whose key has to be set aside."""
+        parked = 0
+        async with self._db.transaction() as conn:
+            events, behind = await self._begin(conn, page, epochs)
+            keys = {event.key for event in behind}
+            for event in sorted([*behind, *events], key=lambda event: event.seq):
+                error = dead_letters.WAITS if event.key in keys else await self._try(conn, event)
+                if error is None:
+                    continue
+                parked += 1
+                await dead_letters.park(conn, self._source, [event], error)
+                if event.key not in keys:
+                    keys.add(event.key)
+                    await self._count_failure(conn, event, 1, error)
+        return parked
+
+    async def _begin(self, conn: Conn, page: Page, epochs: dict[int, int]) -> tuple[list[Event], list[Event]]:
+        """Lock and move the cursors; the events to handle, and those whose key is set aside already."""
+        await cursors.lock(conn, self._source, self._me, epochs, self._lease_s)
+        await cursors.advance(conn, self._source, list(epochs), page.after)
+        keys = await dead_letters.parked_keys(conn, self._source, {event.key for event in page.events})
+        return [e for e in page.events if e.key not in keys], [e for e in page.events if e.key in keys]
+
+    async def _retry(self, reader: Conn) -> None:
+        """Try the keys that are due again, each in its own transaction, and leave a key at its first refusal."""
+        self._retry_at = math.inf
+        for partition, key in await dead_letters.due(reader, self._source, self._held):
+            async with self._db.transaction() as conn:
+                epochs = {partition: self._held[partition].epoch}
+                await cursors.lock(conn, self._source, self._me, epochs, self._lease_s)
+                for event, tries in await dead_letters.waiting(conn, self._source, key):
+                    error = await self._try(conn, event)
+                    if error is not None:
+                        await self._count_failure(conn, event, tries + 1, error)
+                        break
+                    await dead_letters.handled(conn, self._source, event)
+                else:
+                    await dead_letters.resume(conn, self._source, key)
+        async with self._db.transaction() as conn:
+            pause = await dead_letters.next_due_s(conn, self._source, self._held)
+        if pause is not None:
+            self._retry_at = asyncio.get_running_loop().time() + pause
+
+    async def _try(self, conn: Conn, event: Event) -> str | None:
+        """Handle one event under a savepoint; what the handler said against it, or None when it is done."""
+        await conn.execute("SAVEPOINT one")
+        try:
+            await self._call(conn, [event])
+            # Fails when the handler has swallowed an error of PostgreSQL: then nothing it wrote can be kept either.
+            await conn.execute("RELEASE SAVEPOINT one")
+        except (_Refused, asyncpg.InFailedSQLTransactionError) as refused:
+            await conn.execute("ROLLBACK TO SAVEPOINT one")
+            cause = refused.__cause__ or refused
+            return f"{type(cause).__name__}: {cause}"[:_ERROR_LENGTH]
+        return None
+
+    async def _call(self, conn: Conn, events: Sequence[Event]) -> None:
+        try:
+            await self._sub.handle(conn, events)
+        except (Unavailable, *_CONNECTION_GONE):
             raise
         except Exception as error:
-            # Whatever a handler does wrong is tried again with a pause, then its key is set aside.
-            self._tries += 1
-            _LOG.warning("handler_failed", consumer=self._sub.consumer, tries=self._tries, exc_info=error)
-            if self._tries < MAX_TRIES:
-                await asyncio.sleep(min(5.0, 0.1 * 2**self._tries))
-                raise Unavailable("A handler failed and is tried again") from error
-            await self._one_by_one(position, events, after)
-            self._tries = 0
-            return
-        HANDLED.labels(self._sub.consumer, self._sub.source).inc(len(events))
+            # Whatever a handler does wrong is its refusal of these events; only a lost connection is not its doing.
+            if conn.is_closed():
+                raise
+            _LOG.warning("handler_failed", consumer=self._sub.consumer, events=len(events), exc_info=error)
+            raise _Refused from error
 
-    async def _effect(self, conn: Conn, events: Sequence[Event]) -> None:
-        """Handle events, but park those whose key has dead letters: they wait behind them, in order."""
-        rows = await conn.fetch(
-            "SELECT DISTINCT key FROM dead_letter WHERE source = $1 AND key = ANY($2)",
-            self._sub.source,
-            list({event.key for event in events}),
-        )
-        parked = {row[0] for row in rows}
-        if parked:
-            await self._park(conn, [event for event in events if event.key in parked], "waits behind its key")
-            events = [event for event in events if event.key not in parked]
-        if events:
-            await self._sub.handle(conn, events)
-
-    async def _one_by_one(
-        self, position: _Position, events: Sequence[Event], after: tuple[str, str | None, int]
-    ) -> None:
-        """All events in one transaction, each under a savepoint of its own; those that fail are parked."""
-        async with self._db.transaction() as conn:
-            await self._advance(conn, position, after)
-            for event in events:
-                await conn.execute("SAVEPOINT one")
-                try:
-                    await self._effect(conn, [event])
-                except db.LOST:
-                    raise
-                except Exception as error:
-                    await conn.execute("ROLLBACK TO SAVEPOINT one")
-                    await self._park(conn, [event], f"{type(error).__name__}: {error}"[:2_000])
-                await conn.execute("RELEASE SAVEPOINT one")
-
-    async def _park(self, conn: Conn, events: Sequence[Event], error: str) -> None:
-        await conn.executemany(
-            "INSERT INTO dead_letter (source, seq, partition, key, id, type, version, aggregate_version, occurred_at,"
-            " payload, error) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10::json, $11) ON CONFLICT DO NOTHING",
-            [
-                (
-                    self._sub.source, e.seq, e.partition, e.key, e.id, e.type, e.version, e.aggregate_version,
-                    e.occurred_at, e.payload.decode(), error,
-                )
-                for e in events
-            ],
-        )  # fmt: skip
-        PARKED.labels(self._sub.consumer, self._sub.source).inc(len(events))
-
-    async def _advance(self, conn: Conn, position: _Position, after: tuple[str, str | None, int]) -> None:
-        """Move the cursors; a partition that somebody took over meanwhile stops the whole effect."""
-        # Locked in partition order, as a lease does, or the two could wait for each other.
-        await conn.execute(
-            "SELECT 1 FROM event_cursor WHERE source = $1 AND partition = ANY($2) ORDER BY partition FOR UPDATE",
-            self._sub.source,
-            list(position.epochs),
-        )
-        moved = await conn.fetch(
-            "UPDATE event_cursor c SET snapshot = $3::text::pg_snapshot, upto = $4::text::pg_snapshot, last_seq = $5"
-            " FROM unnest($6::int[], $7::bigint[]) AS n(partition, epoch)"
-            " WHERE c.source = $1 AND c.partition = n.partition AND c.epoch = n.epoch AND c.owner = $2"
-            " RETURNING c.partition",
-            self._sub.source,
-            self._me,
-            *after,
-            list(position.epochs),
-            list(position.epochs.values()),
-        )
-        if len(moved) != len(position.epochs):
-            raise Unavailable("Another worker has taken over a partition")
-
-    async def _give_up(self) -> None:
-        try:
-            await self._db.fetch(
-                "UPDATE event_cursor SET owner = '', lease_until = '-infinity' WHERE source = $1 AND owner = $2"
-                " RETURNING partition",
-                self._sub.source,
-                self._me,
-            )
-        except Unavailable:
-            _LOG.warning("lease_left_to_expire", consumer=self._sub.consumer)
-
-
-def _event(row: asyncpg.Record) -> Event:
-    return Event(
-        seq=row["seq"],
-        partition=row["partition"],
-        key=row["key"],
-        id=row["id"],
-        type=row["type"],
-        version=row["version"],
-        aggregate_version=row["aggregate_version"],
-        occurred_at=row["occurred_at"],
-        payload=row["payload"].encode(),
-    )
+    async def _count_failure(self, conn: Conn, event: Event, tries: int, error: str) -> None:
+        pause = await dead_letters.failed(conn, self._source, event, tries, error)
+        if pause is not None:
+            self._retry_at = min(self._retry_at, asyncio.get_running_loop().time() + pause)
+        else:
+            _LOG.error("key_given_up", consumer=self._sub.consumer, source=self._source, key=event.key, why=error)

@@ -20,9 +20,10 @@ PAGE = 500
 
 
 class Page(msgspec.Struct, frozen=True):
-    """Events of the types asked for, the snapshot they were read at, and where the cursors stand after them."""
+    """Events of the types asked for, out of how many rows, read at which snapshot, and where cursors stand after."""
 
     events: list[Event]
+    rows: int
     new: str
     after: Position
 
@@ -66,7 +67,8 @@ async def read_page(
     new = rows[0]["new"]
     full = len(rows) == PAGE
     after = Position(position.old, new, rows[-1]["seq"]) if full else Position(new)
-    return Page([event_of(row) for row in rows if row["payload"] is not None], new, after)
+    found = len(rows) if rows[0]["seq"] is not None else 0
+    return Page([event_of(row) for row in rows if row["payload"] is not None], found, new, after)
 
 
 def event_of(row: asyncpg.Record) -> Event:

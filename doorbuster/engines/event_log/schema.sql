@@ -28,6 +28,13 @@ CREATE TABLE event_cursor (
     PRIMARY KEY (source, partition)
 ) WITH (fillfactor = 50);
 
+CREATE TABLE event_member (                  -- workers that live, to share the partitions out among them
+    source     text NOT NULL,
+    worker     text NOT NULL,
+    seen_until timestamptz NOT NULL,
+    PRIMARY KEY (source, worker)
+) WITH (fillfactor = 50);
+
 CREATE TABLE dead_letter (
     source    text NOT NULL,
     seq       bigint NOT NULL,
@@ -40,7 +47,10 @@ CREATE TABLE dead_letter (
     occurred_at timestamptz NOT NULL,
     payload   json NOT NULL,
     error     text NOT NULL,
+    tries     int NOT NULL DEFAULT 0,
+    retry_at  timestamptz,                   -- on a key's first event only; none: given up until it is requeued
     parked_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     PRIMARY KEY (source, seq)
 );
-CREATE INDEX dead_letter_key ON dead_letter (source, key);
+CREATE INDEX dead_letter_key ON dead_letter (source, key, seq);
+CREATE INDEX dead_letter_retry ON dead_letter (source, retry_at) WHERE retry_at IS NOT NULL;

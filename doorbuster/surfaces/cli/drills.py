@@ -40,12 +40,7 @@ BEFORE_SHOPPERS, BEFORE_SECONDS = 64, 3.0
 
 def register(drill_app: typer.Typer) -> None:
     """Add every drill to the command line."""
-    drill_app.callback()(drills)
     drill_app.command("timedeal")(timedeal)
-
-
-def drills() -> None:
-    """Replay an incident, then watch the shop survive it."""
 
 
 def timedeal(

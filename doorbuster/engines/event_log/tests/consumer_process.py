@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 import msgspec
 
@@ -26,12 +27,20 @@ def subscription() -> Subscription:
     return Subscription("test.sub", "test.pub", frozenset({"Counted"}), note)
 
 
-async def main(lease_s: float) -> None:
+async def note_and_linger(conn: Conn, events: Sequence[Event]) -> None:
+    """The same, but stay inside the transaction for a while and say so in a file, to be paused right there."""
+    await note(conn, events)
+    Path(sys.argv[3]).touch()
+    await asyncio.sleep(0.3)
+
+
+async def main(lease_s: float, linger: bool) -> None:
     log = EventLog(lease_s=lease_s)
-    await log.start([subscription()])
+    handle = note_and_linger if linger else note
+    await log.start([msgspec.structs.replace(subscription(), handle=handle)])
     await asyncio.sleep(120)
 
 
 if __name__ == "__main__":
     settings.load(sys.argv[1])
-    asyncio.run(main(float(sys.argv[2])))
+    asyncio.run(main(float(sys.argv[2]), len(sys.argv) > 3))

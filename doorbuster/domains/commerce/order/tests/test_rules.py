@@ -1,4 +1,4 @@
-"""The order's state machine: every road ends, nothing leaves an end by itself, money and units are where they should."""
+"""The order: every road ends, nothing leaves an end by itself, and money and units are where the state says."""
 
 from __future__ import annotations
 
