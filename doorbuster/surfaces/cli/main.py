@@ -34,7 +34,7 @@ from doorbuster.engines.embedded import (
     run as run_supervised,
 )
 from doorbuster.platform.money import is_currency
-from doorbuster.surfaces.cli import client, load_catalog, shopify_csv
+from doorbuster.surfaces.cli import client, drills, load_catalog, shopify_csv
 from doorbuster.surfaces.cli.bench import bench
 
 app = typer.Typer(
@@ -46,6 +46,7 @@ app = typer.Typer(
 drill_app = typer.Typer(help="Replay an incident, then watch the shop survive it.", no_args_is_help=True)
 app.add_typer(drill_app, name="drill")
 app.command()(bench)
+drills.register(drill_app)
 _OUT = Console()
 _ERR = Console(stderr=True)
 

@@ -1,0 +1,183 @@
+"""Who may import what: the layers, the arrows between domains, no cycles, and imports at the top of the file."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections.abc import Iterator
+
+from doorbuster import map
+from tests.architecture.rules.source import Breach, Import, Source
+
+COMPOSITION = frozenset({"app", "provision", "invariants", "single_machine"})
+"""Modules directly under doorbuster/ that put the parts together."""
+
+_BELOW = {"platform", "engines", "domains"}
+_SHOP = {*_BELOW, "composition", "surfaces", "drills", "map", "demo"}
+MAY_IMPORT: dict[str, set[str]] = {
+    "platform": {"platform"},
+    "engines": {"platform", "engines"},
+    "engines.edge": {"platform", "engines", "map"},
+    "domains": _BELOW,
+    "composition": {*_BELOW, "composition", "surfaces", "map", "demo"},
+    "surfaces": _SHOP,
+    "drills": _SHOP,
+    "tests": {*_SHOP, "tests"},
+    "map": set(),
+    "demo": {"demo"},
+    "simulators": {"simulators"},
+}
+"""By layer, the layers of this project that it may import. Nobody else's `simulators`: they are the outside world."""
+
+ONLY_STDLIB = {"demo": {"msgspec"}, "map": {"msgspec"}}
+"""Layers that any tool must be able to import, with what they may use besides the standard library."""
+
+COMPOSED = frozenset({"routes", "consumers"})
+"""What app.py alone takes from inside a domain, to mount it."""
+
+
+def layer_of(module: str) -> str:
+    """The layer of a module of this project, "root" for the package itself, "" for a module of somebody else."""
+    match module.split("."):
+        case ["tests" | "conftest", *_]:
+            return "tests"
+        case ["doorbuster"]:
+            return "root"
+        case ["doorbuster", "engines", "edge", *_]:
+            return "engines.edge"
+        case ["doorbuster", top, *_]:
+            return "composition" if top in COMPOSITION else top
+    return ""
+
+
+def layers(sources: tuple[Source, ...]) -> Iterator[Breach]:
+    """Imports point left: platform, engines, domains, surfaces and drills."""
+    for source in sources:
+        here = layer_of(source.module)
+        if here == "root":
+            continue
+        if here not in MAY_IMPORT:
+            yield Breach(source.path, 1, f"{source.module} stands in no layer of the architecture")
+            continue
+        for wanted in source.imports:
+            there = layer_of(wanted.module)
+            if there == "" and here in ONLY_STDLIB:
+                top = wanted.module.split(".")[0]
+                if top not in sys.stdlib_module_names | ONLY_STDLIB[here]:
+                    yield Breach(source.path, wanted.line, f"{here} imports {top}, which is not the standard library")
+            elif there not in {"", "root"} and there.split(".")[0] not in MAY_IMPORT[here]:
+                yield Breach(source.path, wanted.line, f"{here} may not import {wanted.module} ({there})")
+
+
+def domain_of(module: str) -> tuple[str, tuple[str, ...]] | None:
+    """(`group.domain`, what follows inside it) for a module of a domain."""
+    match module.split("."):
+        case ["doorbuster", "domains", group, name, *rest]:
+            return f"{group}.{name}", tuple(rest)
+    return None
+
+
+def domains(sources: tuple[Source, ...]) -> Iterator[Breach]:
+    """Between domains the map's arrows hold, and whoever is outside a domain sees only its public names."""
+    public = {found[0]: _public(s) for s in sources if s.is_package and (found := domain_of(s.module)) and not found[1]}
+    for source in sources:
+        here = domain_of(source.module)
+        bound: dict[str, str] = {}
+        for wanted in source.imports:
+            there = domain_of(wanted.module)
+            if there is None or (here is not None and here[0] == there[0]):
+                continue
+            bound[there[0].split(".")[1]] = there[0]
+            if here is not None and not _may_see(here[0], there[0]):
+                yield Breach(source.path, wanted.line, f"{here[0]} may not see {there[0]}: map.may_see")
+            inside = _inside(source, there, wanted, public.get(there[0], frozenset()))
+            if inside is not None:
+                yield Breach(source.path, wanted.line, f"{inside} is inside {there[0]}: use its public names")
+        yield from _reached_inside(source, bound, sources, public)
+
+
+def cycles(sources: tuple[Source, ...]) -> Iterator[Breach]:
+    """No modules import each other in a circle. A package's list of names does not count as a user of its parts."""
+    known = {source.module: source for source in sources if not source.is_test}
+    edges = {
+        module: {wanted.module for wanted in source.imports if wanted.module in known and wanted.module != module}
+        for module, source in known.items()
+    }
+    for circle in _circles(edges):
+        yield Breach(known[circle[0]].path, 1, "imports in a circle: " + " -> ".join([*circle, circle[0]]))
+
+
+def top_of_file(sources: tuple[Source, ...]) -> Iterator[Breach]:
+    """Imports stand before everything else, where a reader sees what a file needs."""
+    for source in sources:
+        allowed = set()
+        for statement in source.tree.body:
+            if isinstance(statement, ast.Import | ast.ImportFrom):
+                allowed.add(id(statement))
+            elif isinstance(statement, ast.If) and "TYPE_CHECKING" in ast.unparse(statement.test):
+                allowed.update(id(inner) for inner in statement.body)
+            elif not (isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant)):
+                break
+        for node in source.nodes:
+            if isinstance(node, ast.Import | ast.ImportFrom) and id(node) not in allowed:
+                yield Breach(source.path, node.lineno, "an import that is not at the top of the file")
+            elif isinstance(node, ast.Call) and ast.unparse(node.func) in {"__import__", "importlib.import_module"}:
+                yield Breach(source.path, node.lineno, "an import hidden in a call")
+
+
+def _public(package: Source) -> frozenset[str]:
+    for node in package.tree.body:
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__":
+            return frozenset(ast.literal_eval(node.value))
+    return frozenset()
+
+
+def _may_see(here: str, there: str) -> bool:
+    return here in map.BY_ID and there in map.BY_ID and map.may_see(here, there)
+
+
+def _inside(
+    source: Source, there: tuple[str, tuple[str, ...]], wanted: Import, public: frozenset[str]
+) -> str | None:
+    """The name that an import takes from inside the domain, or None where it takes only what is public."""
+    _, rest = there
+    if rest and wanted.name is None and len(rest) == 1 and rest[0] in public:
+        return None
+    if rest:
+        if source.path == "doorbuster/app.py" and rest[0] in COMPOSED and len(rest) == 1:
+            return None
+        return ".".join(rest)
+    return wanted.name if wanted.name is not None and wanted.name not in public else None
+
+
+def _reached_inside(
+    source: Source, bound: dict[str, str], sources: tuple[Source, ...], public: dict[str, frozenset[str]]
+) -> Iterator[Breach]:
+    """`stock.store.x` reaches inside too: an attribute of an imported domain that is one of its modules."""
+    modules = {other.module for other in sources} if bound else set()
+    for node in source.nodes if bound else ():
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in bound:
+            domain = bound[node.value.id]
+            if f"doorbuster.domains.{domain}.{node.attr}" in modules and node.attr not in public.get(domain, ()):
+                yield Breach(source.path, node.lineno, f"{node.attr} is inside {domain}: use its public names")
+
+
+def _circles(edges: dict[str, set[str]]) -> Iterator[list[str]]:
+    """One circle for each knot of modules: from each start not yet in one, the shortest way back to itself."""
+    told: set[str] = set()
+    for start in sorted(edges):
+        came_from: dict[str, str] = {}
+        queue = [start]
+        while queue and start not in came_from and start not in told:
+            module = queue.pop(0)
+            for wanted in sorted(edges[module]):
+                if wanted not in came_from:
+                    came_from[wanted] = module
+                    queue.append(wanted)
+        if start in came_from and start not in told:
+            circle = [start]
+            while came_from[circle[0]] != start:
+                circle.insert(0, came_from[circle[0]])
+            circle.insert(0, circle.pop())
+            told.update(circle)
+            yield circle
