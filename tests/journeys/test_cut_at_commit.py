@@ -121,7 +121,7 @@ async def test_a_database_that_is_away_for_two_seconds_fails_nobody(shop: Settin
             await proxy.close()
         else:
             proxy.cut = "after"
-        waiting = [asyncio.create_task(stock.reserve(SYSTEM, wish)) for wish in wishes]
+        waiting = [asyncio.ensure_future(stock.reserve(SYSTEM, wish)) for wish in wishes]
         await asyncio.sleep(0.05)
         if cut == "after":
             await proxy.close()

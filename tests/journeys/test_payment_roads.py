@@ -182,7 +182,7 @@ async def test_a_cancel_while_the_payment_is_being_made_is_answered_to_both(sand
     settings.use(msgspec.structs.replace(settings.current(), payment_timeout_s=5.0))
     await sandbox.faults(latency_ms=600)
     here, buyer = await story.shelf(3), story.shopper()
-    placing = asyncio.create_task(order.place(buyer, story.wish(here, 1, card="tok_visa")))
+    placing = asyncio.ensure_future(order.place(buyer, story.wish(here, 1, card="tok_visa")))
     for _ in range(100):
         if found := await order.list_orders(buyer, None, 1):
             break
@@ -235,7 +235,7 @@ async def test_a_request_that_slept_finds_its_payment_given_up_and_takes_no_mone
         return await real(ctx, wish)
 
     monkeypatch.setattr(payment, "charge", asleep)
-    placing = asyncio.create_task(order.place(buyer, story.wish(here, 1, card="tok_visa")))
+    placing = asyncio.ensure_future(order.place(buyer, story.wish(here, 1, card="tok_visa")))
     for _ in range(100):
         if found := await order.list_orders(buyer, None, 1):
             break
@@ -260,7 +260,7 @@ async def test_a_charge_that_arrives_after_it_was_given_up_goes_back(
         return await real(attempt)
 
     monkeypatch.setattr(payment_router, "charge", asleep)
-    placing = asyncio.create_task(order.place(buyer, story.wish(here, 1, card="tok_visa")))
+    placing = asyncio.ensure_future(order.place(buyer, story.wish(here, 1, card="tok_visa")))
     for _ in range(100):
         if await story.execute(dsn, "SELECT 1 FROM payment.payment WHERE customer_id = $1", buyer.subject):
             break

@@ -101,7 +101,7 @@ async def test_an_unknown_outcome_is_asked_again_until_it_is_known() -> None:
 
     runs = Runs(fault)
     batcher: Batcher[int, int] = Batcher("test.lost", runs)
-    assert await asyncio.gather(batcher.submit(1), batcher.submit(2)) == [10, 20]
+    assert await asyncio.gather(*(batcher.submit(number) for number in (1, 2))) == [10, 20]
     assert runs.batches == [[1, 2]] * 3, "the same batch whole, for its ids say what was done already"
 
 

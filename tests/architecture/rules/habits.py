@@ -15,25 +15,27 @@ FUNCTION_LINES = 60
 SIZED = frozenset({".py", ".sql", ".css", ".js", ".html", ".j2"})
 
 LONGER: dict[str, tuple[int, str]] = {}
-"""`path` or `path::function`: (its lines today, why). The number may only shrink, and the entry goes with its reason."""
+"""`path` or `path::function`: (its lines today, why). The number may only shrink; the entry follows it."""
 
 BANNED = frozenset({"utils", "helpers", "common", "core", "manager", "base", "data", "info"})
 
 # Written in pieces, so that this file does not mention what it forbids.
 _MACHINE = re.compile(
-    "|".join([
-        r"\.\./sha" + "red",
-        r"(?<![\w.-])/wo" + r"rk/",
-        r"/tmp/pro" + "be",
-        r"py" + r"pi\.(org|python)",
-        r"pythonho" + r"sted\.org",
-        r"npm" + r"(js\.(org|com)|mirror)",
-        r"--(extra-)?index-" + "url",
-        r"--trusted-" + "host",
-        r"PIP_(EXTRA_)?INDEX_" + "URL",
-        r"https?://\S*(artifac" + r"tory|nex" + r"us)\S*",
-        r"https?://[^\s/]+(/[^\s/]+)*/sim" + r"ple\b",
-    ])
+    "|".join(
+        [
+            r"\.\./sha" + "red",
+            r"(?<![\w.-])/wo" + r"rk/",
+            r"/tmp/pro" + "be",
+            r"py" + r"pi\.(org|python)",
+            r"pythonho" + r"sted\.org",
+            r"npm" + r"(js\.(org|com)|mirror)",
+            r"--(extra-)?index-" + "url",
+            r"--trusted-" + "host",
+            r"PIP_(EXTRA_)?INDEX_" + "URL",
+            r"https?://\S*(artifac" + r"tory|nex" + r"us)\S*",
+            r"https?://[^\s/]+(/[^\s/]+)*/sim" + r"ple\b",
+        ]
+    )
 )
 
 
@@ -75,7 +77,7 @@ def swallowed_errors(sources: tuple[Source, ...]) -> Iterator[Breach]:
             if isinstance(node, ast.ExceptHandler) and _is_broad(node.type) and not _is_used(node):
                 yield Breach(source.path, node.lineno, "swallows every error: catch what is expected, or use the error")
             elif isinstance(node, ast.Call) and ast.unparse(node.func).split(".")[-1] == "suppress":
-                if any(_is_broad(argument) for argument in node.args):
+                for _ in filter(_is_broad, node.args):
                     yield Breach(source.path, node.lineno, "suppresses every error")
 
 
@@ -109,5 +111,7 @@ def _is_broad(caught: ast.expr | None) -> bool:
 def _is_used(handler: ast.ExceptHandler) -> bool:
     inside = [node for statement in handler.body for node in ast.walk(statement)]
     if any(isinstance(node, ast.Raise) for node in inside):
+        return True
+    if any(isinstance(n, ast.Attribute) and n.attr in {"print_exc", "format_exc", "exception"} for n in inside):
         return True
     return handler.name is not None and any(isinstance(n, ast.Name) and n.id == handler.name for n in inside)

@@ -15,7 +15,9 @@ LONGEST_S = 366 * 86_400
 
 
 def check_draft(draft: DealDraft, now: datetime) -> None:
-    """Refuse a window that is empty, past or longer than a year, and an option named twice."""
+    """Refuse a window that is empty, past, longer than a year or centuries away, and an option named twice."""
+    if not (draft.opens_at.year >= 2000 and draft.closes_at.year <= 2200):
+        raise InvalidRequest("The window must lie between the years 2000 and 2200")
     if draft.opens_at >= draft.closes_at:
         raise InvalidRequest("opens_at must lie before closes_at")
     if draft.closes_at <= now:

@@ -14,7 +14,7 @@ import pytest
 
 from doorbuster import invariants
 from doorbuster.domains.activation import deal
-from doorbuster.domains.activation.deal import service
+from doorbuster.domains.activation.deal import store
 from doorbuster.domains.item import catalog, price, stock
 from doorbuster.engines.embedded import PostgresServer
 from doorbuster.platform import ids
@@ -82,10 +82,10 @@ async def test_two_bodies_under_one_key_at_once_are_one_deal_and_a_refusal() -> 
 
 async def test_a_deal_that_stock_refuses_takes_neither_units_nor_prices() -> None:
     item_id, (one, other) = await item_of(10, 2)
-    caller = merchant("k")
+    caller, wish = merchant("k"), draft(item_id, (one, 5), (other, 3))
     for _ in range(2):
         with pytest.raises(stock.SoldOut):
-            await deal.make(caller, draft(item_id, (one, 5), (other, 3)))
+            await deal.make(caller, wish)
     assert {level.allotted for level in await stock.levels(SYSTEM, (one, other))} == {0}
     deal_id = ids.derived_id("deal", str(caller.subject), "k")
     with pytest.raises(stock.NotInDeal):
@@ -128,7 +128,7 @@ async def test_a_deal_left_half_made_is_finished_by_the_sweeper(
     await connection.close()
     for _ in range(50):
         await deal.sweep(SYSTEM, 100)
-        if (row := await service.store.read(deal_id)) is not None and row.phase == "ready":
+        if (row := await store.read(deal_id)) is not None and row.phase == "ready":
             break
         await asyncio.sleep(0.02)
     shown = await deal.get_deal(SYSTEM, deal_id)

@@ -12,7 +12,7 @@ import msgspec
 import pytest
 
 from doorbuster.domains.commerce import order
-from doorbuster.domains.commerce.order import journal
+from doorbuster.domains.commerce.order import journal, store
 from doorbuster.domains.commerce.order.journal import Advance, Placement
 from doorbuster.domains.commerce.order.tests import story
 from doorbuster.domains.commerce.order.tests.one_worker import Task, plant
@@ -233,7 +233,7 @@ async def test_a_worker_killed_at_any_step_leaves_nothing_unfinished(sandbox: An
 async def test_a_step_and_a_repeat_of_the_placement_may_share_a_batch(dsn: str) -> None:
     here, buyer = await story.shelf(3), story.shopper()
     placed = await order.place(buyer, story.wish(here, 1))
-    row = (await journal.store.read_orders([placed.id]))[placed.id]
+    row = (await store.read_orders([placed.id]))[placed.id]
     repeat = Placement(
         row.id, row.customer_id, row.request_hash, row.currency, row.total_minor, row.lines,
         row.created_at + story.HOUR,

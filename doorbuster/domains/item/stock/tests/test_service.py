@@ -9,6 +9,7 @@ import time
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 import asyncpg
@@ -17,7 +18,7 @@ import pytest
 
 from doorbuster import invariants
 from doorbuster.domains.item import stock
-from doorbuster.domains.item.stock import service
+from doorbuster.domains.item.stock import store
 from doorbuster.domains.item.stock.tests.crowd import Plan, Tally, buy
 from doorbuster.engines.embedded import PostgresServer
 from doorbuster.platform import ids
@@ -293,14 +294,14 @@ async def test_what_was_reserved_after_the_first_look_does_not_break_the_batch(m
     """A reservation that another process commits between the look at its lines and the locks is not there yet."""
     option, mine = await stocked(5, 5)
     theirs = await stock.reserve(SYSTEM, wish((option, 1)))
-    real = service.store.lock_books
+    real = store.lock_books
 
-    async def blind(conn: object, **asked: object) -> object:
-        books = await real(conn, **asked | {"known_ids": [], "new_ids": [theirs.reservation_id]})  # type: ignore[arg-type]
+    async def blind(conn: Any, **asked: Any) -> Any:
+        books = await real(conn, **asked | {"known_ids": [], "new_ids": [theirs.reservation_id]})
         books.options = {key: count for key, count in books.options.items() if key == mine}
         return books
 
-    monkeypatch.setattr(service.store, "lock_books", blind)
+    monkeypatch.setattr(store, "lock_books", blind)
     answers = await asyncio.gather(
         stock.claim(SYSTEM, theirs.reservation_id), stock.reserve(SYSTEM, wish((mine, 1))), return_exceptions=True
     )
