@@ -36,6 +36,8 @@ LOST = (
     asyncpg.PostgresConnectionError,
     asyncpg.OperatorInterventionError,
     asyncpg.InterfaceError,
+    # What asyncpg says of a connection whose server ended while it lay idle in the pool.
+    asyncpg.InternalClientError,
     ConnectionError,
     OSError,
     TimeoutError,
@@ -100,7 +102,7 @@ class Database:
         finally:
             # A transaction that could neither be committed nor rolled back (cancelled, timed out) must not be handed to
             # the next user, who would commit what it wrote. A connection that was lost has left the pool by itself.
-            with suppress(asyncpg.InterfaceError):
+            with suppress(asyncpg.InterfaceError, asyncpg.InternalClientError):
                 if connection.is_in_transaction():
                     connection.terminate()
             with suppress(*LOST):

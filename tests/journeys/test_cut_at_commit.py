@@ -55,19 +55,21 @@ async def test_an_order_without_payment_is_placed_once(shop: Settings, cut: Cut)
     assert await story.counts(here) == [(4, 1, 0), (3, 2, 0)]
 
 
-@pytest.mark.parametrize("domain", ["item.stock", "commerce.order", "commerce.payment"])
-@pytest.mark.parametrize("nth", [1, 2, 3])
+@pytest.mark.parametrize(
+    ("domain", "nth"),
+    [("item.stock", 1), ("item.stock", 2), ("commerce.order", 1), ("commerce.order", 2),
+     ("commerce.payment", 1), ("commerce.payment", 2)],
+)  # fmt: skip
 async def test_an_order_that_pays_at_once_goes_on_and_is_charged_once(
     shop: Settings, sandbox: Any, dsn: str, cut: Cut, domain: str, nth: int
 ) -> None:
-    """Cut at the first, second or third COMMIT of a domain: reserve, claim; place, captured, paid; start, settle."""
+    """Cut at the first or second COMMIT of a domain: reserve, claim; place, paid; start, settle."""
     here = await story.shelf(5)
     buyer, wish = story.shopper(), story.wish(here, 2, card="tok_visa")
     async with cutter(shop, domain) as proxy:
         proxy.cut_at(nth, cut)
         placed = await order.place(buyer, wish)
-        if nth == 1:
-            assert proxy.cuts == 1
+        assert proxy.cuts == 1
     assert placed.state == "paid"
     assert await order.place(buyer, wish) == placed
     assert await story.money(sandbox, dsn, placed.id) == (2 * story.PRICE, 0)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+
 PARTITIONS = 16
 _M = 0x5BD1E995
 _MASK = 0xFFFFFFFF
@@ -11,10 +13,10 @@ def murmur2(data: bytes) -> int:
     """The 32-bit murmur2 hash with Kafka's seed 0x9747b28c, as an unsigned number."""
     length = len(data)
     h = (0x9747B28C ^ length) & _MASK
-    for start in range(0, length - length % 4, 4):
-        k = int.from_bytes(data[start : start + 4], "little") * _M & _MASK
-        k = (k ^ k >> 24) * _M & _MASK
-        h = (h * _M & _MASK) ^ k
+    # Runs for each fact of a batch, so each step is masked only where a wider number would change the result.
+    for k in struct.unpack_from(f"<{length >> 2}I", data):
+        k = k * _M & _MASK
+        h = (h * _M ^ (k ^ k >> 24) * _M) & _MASK
     if tail := data[length - length % 4 :]:
         h = (h ^ int.from_bytes(tail, "little")) * _M & _MASK
     h = (h ^ h >> 13) * _M & _MASK

@@ -34,7 +34,7 @@ from doorbuster.engines.embedded import (
     run as run_supervised,
 )
 from doorbuster.platform.money import is_currency
-from doorbuster.surfaces.cli import client, drills, load_catalog, shopify_csv
+from doorbuster.surfaces.cli import client, drills, load_catalog, map_picture, shopify_csv
 from doorbuster.surfaces.cli.bench import bench
 
 app = typer.Typer(
@@ -223,6 +223,18 @@ def _status_table(state: RunState) -> Table:
     supervisor = f"{pss_bytes(state.supervisor.pid) / 2**20:.0f} MB"
     table.add_row("supervisor", str(state.supervisor.pid), "[green]ready[/green]", "", state.since[:19], supervisor, "")
     return table
+
+
+@app.command(name="map")
+def show_map(
+    out: Annotated[Path | None, typer.Option(help="Write the picture as SVG (docs/map.svg is made so).")] = None,
+) -> None:
+    """Show the domain map: groups, domains, what each publishes and hears; or draw it."""
+    if out is None:
+        _OUT.print(map_picture.map_table())
+    else:
+        out.write_text(map_picture.draw_map())
+        _OUT.print(f"Drawn into {out}.", highlight=False)
 
 
 @app.command()

@@ -78,8 +78,10 @@ SELECT id FROM made
 
 
 async def lock_orders(conn: Conn, ids: Sequence[UUID]) -> dict[UUID, OrderRow]:
-    query = f"SELECT {_COLUMNS} {_LAST} WHERE o.id = ANY($1::uuid[]) ORDER BY o.id FOR UPDATE OF o"
-    return {record[0]: _row(record) for record in await conn.fetch(query, ids)}
+    """Lock, then read in a statement of its own: one that waited for the lock would see the new order but the old
+    transitions, and find no order at all."""
+    await conn.execute("SELECT FROM orders WHERE id = ANY($1::uuid[]) ORDER BY id FOR UPDATE", ids)
+    return await read_orders_in(conn, ids)
 
 
 async def read_orders(ids: Sequence[UUID]) -> dict[UUID, OrderRow]:

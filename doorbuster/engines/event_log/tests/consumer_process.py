@@ -6,10 +6,13 @@ import asyncio
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
+from unittest import mock
 
 import msgspec
 
-from doorbuster.engines.event_log import Event, EventLog, Subscription
+from doorbuster.engines.event_log import Event, EventLog, Subscription, consume
+from doorbuster.engines.event_log.read import Page, read_page
 from doorbuster.platform import settings
 from doorbuster.platform.db import Conn
 
@@ -34,13 +37,24 @@ async def note_and_linger(conn: Conn, events: Sequence[Event]) -> None:
     await asyncio.sleep(0.3)
 
 
-async def main(lease_s: float, linger: bool) -> None:
+async def read_and_linger(*args: Any) -> Page:
+    """Read, and stay for a while between what was read and its effect."""
+    page = await read_page(*args)
+    if page.events:
+        Path(sys.argv[3]).touch()
+        await asyncio.sleep(0.3)
+    return page
+
+
+async def main(lease_s: float, linger: str) -> None:
     log = EventLog(lease_s=lease_s)
-    handle = note_and_linger if linger else note
+    handle = note_and_linger if linger == "in_effect" else note
+    if linger == "before_effect":
+        mock.patch.object(consume, "read_page", read_and_linger).start()
     await log.start([msgspec.structs.replace(subscription(), handle=handle)])
     await asyncio.sleep(120)
 
 
 if __name__ == "__main__":
     settings.load(sys.argv[1])
-    asyncio.run(main(float(sys.argv[2]), len(sys.argv) > 3))
+    asyncio.run(main(float(sys.argv[2]), sys.argv[4] if len(sys.argv) > 4 else ""))

@@ -59,9 +59,9 @@ class Log:
             by_key[key].append(number)
         return by_key
 
-    def process(self, lease_s: float, linger_file: Path | None = None) -> subprocess.Popen[bytes]:
+    def process(self, lease_s: float, linger_file: Path | None = None, linger: str = "") -> subprocess.Popen[bytes]:
         module = "doorbuster.engines.event_log.tests.consumer_process"
-        more = [str(linger_file)] if linger_file else []
+        more = [str(linger_file), linger] if linger_file else []
         process = subprocess.Popen([sys.executable, "-m", module, str(self.settings_file), str(lease_s), *more])
         self._processes.append(process)
         return process

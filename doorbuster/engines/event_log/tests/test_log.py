@@ -98,11 +98,14 @@ async def test_a_paused_owner_commits_nothing_after_it_was_taken_over(log: Log) 
     assert faults(await log.published(), await log.effects()) == {"lost": 0, "twice": 0, "inverted": 0}
 
 
-async def test_an_owner_paused_inside_its_effect_commits_nothing_of_it(log: Log, tmp_path: Path) -> None:
+@pytest.mark.parametrize("where", ["before_effect", "in_effect"])
+async def test_an_owner_paused_with_events_in_hand_commits_nothing_of_them(
+    log: Log, tmp_path: Path, where: str
+) -> None:
     inside = tmp_path / "inside"
     for _ in range(20):
         await count_up("2")
-    first = log.process(0.5, linger_file=inside)
+    first = log.process(0.5, inside, where)
 
     async def first_is_inside() -> bool:
         return inside.exists()

@@ -9,7 +9,6 @@ import asyncio
 import os
 import signal
 import sys
-import time
 from collections.abc import Callable
 from typing import Any
 from uuid import UUID
@@ -41,7 +40,6 @@ class Task(msgspec.Struct, frozen=True):
     cancel: bool = False
     die_at: int = 0
     die_before: bool = True
-    starts_at: float = 0.0
 
 
 def plant(put: Callable[[Any, str, Any], None], nth: int, *, before: bool, crash: Callable[[], None]) -> None:
@@ -69,7 +67,6 @@ def plant(put: Callable[[Any, str, Any], None], nth: int, *, before: bool, crash
 async def run(task: Task) -> list[dict[str, Any]]:
     """What each request was answered: the order, or the code of a refusal."""
     ctx = Ctx(subject=task.subject, roles=frozenset({"shopper"}), idempotency_key=task.key)
-    await asyncio.sleep(max(0.0, task.starts_at - time.time()))
 
     async def one() -> dict[str, Any]:
         try:
@@ -83,10 +80,9 @@ async def run(task: Task) -> list[dict[str, Any]]:
     return await asyncio.gather(*(one() for _ in range(task.times)))
 
 
-async def main() -> None:
+async def main(task: Task) -> None:
     """Run the task, print the answers."""
     settings.load()
-    task = msgspec.json.decode(sys.argv[1], type=Task)
     if task.die_at:
         plant(setattr, task.die_at, before=task.die_before, crash=lambda: os.kill(os.getpid(), signal.SIGKILL))
     answers = await run(task)
@@ -96,4 +92,8 @@ async def main() -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    here = msgspec.json.decode(sys.argv[1], type=Task)
+    sys.stdout.write("ready\n")
+    sys.stdout.flush()
+    sys.stdin.readline()  # all processes begin together
+    asyncio.run(main(here))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import sys
-import time
 from typing import Any
 from uuid import UUID
 
@@ -22,15 +21,23 @@ from doorbuster.platform.calls import SYSTEM
 from doorbuster.platform.errors import IdempotencyKeyReused, NotFound
 
 
-async def worker(task: Task) -> tuple[int, list[dict[str, Any]]]:
-    """(exit code, answers) of a worker process."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "doorbuster.domains.commerce.order.tests.one_worker", msgspec.json.encode(task).decode(),
-        stdout=asyncio.subprocess.PIPE,
-    )  # fmt: skip
-    output, _ = await process.communicate()
-    assert process.returncode is not None
-    return process.returncode, msgspec.json.decode(output) if output else []
+async def workers(*tasks: Task) -> list[tuple[int, list[dict[str, Any]]]]:
+    """(exit code, answers) of a worker process for each task; all begin at the same time."""
+    running = [
+        await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "doorbuster.domains.commerce.order.tests.one_worker",
+            msgspec.json.encode(task).decode(), stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
+        )
+        for task in tasks
+    ]  # fmt: skip
+    for process in running:
+        assert process.stdout is not None
+        assert await process.stdout.readline() == b"ready\n"
+    outputs = await asyncio.gather(*(process.communicate(b"go\n") for process in running))
+    return [
+        (process.returncode or 0, msgspec.json.decode(output) if output else [])
+        for process, (output, _) in zip(running, outputs, strict=True)
+    ]
 
 
 @pytest.mark.parametrize("card", [None, "tok_visa", "tok_declined"])
@@ -48,10 +55,8 @@ async def test_one_key_at_once_is_one_order_and_one_answer(card: str | None, san
 async def test_one_key_on_two_processes_is_one_order_and_one_answer(card: str | None, sandbox: Any, dsn: str) -> None:
     here, buyer = await story.shelf(50), story.shopper()
     assert buyer.subject is not None
-    task = Task(
-        buyer.subject, buyer.idempotency_key, story.wish(here, 1, card=card), times=10, starts_at=time.time() + 2.5
-    )
-    (code, answers), (other_code, others) = await asyncio.gather(worker(task), worker(task))
+    task = Task(buyer.subject, buyer.idempotency_key, story.wish(here, 1, card=card), times=10)
+    (code, answers), (other_code, others) = await workers(task, task)
     assert (code, other_code) == (0, 0)
     assert all(answer == answers[0] for answer in (*answers, *others))
     assert answers[0]["state"] == ("paid" if card else "awaiting_payment")
@@ -213,7 +218,7 @@ async def test_a_worker_killed_at_any_step_leaves_nothing_unfinished(sandbox: An
     ]  # fmt: skip
     ends: list[tuple[int, list[dict[str, Any]]]] = []
     for half in (tasks[:5], tasks[5:]):
-        ends += await asyncio.gather(*(worker(task) for task in half))
+        ends += await workers(*half)
     assert [code for code, _ in ends] == [-9] * 10
     for number, (buyer, task) in enumerate(zip(buyers, tasks, strict=True)):
         if not number:

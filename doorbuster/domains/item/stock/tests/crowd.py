@@ -9,7 +9,6 @@ import asyncio
 import collections
 import random
 import sys
-import time
 from uuid import UUID
 
 import msgspec
@@ -21,11 +20,10 @@ from doorbuster.platform.errors import Refusal
 
 
 class Plan(msgspec.Struct, frozen=True):
-    """Who buys what. `starts_at` is a Unix time, so that several processes begin together."""
+    """Who buys what."""
 
     option_ids: list[UUID]
     customers: list[UUID]
-    starts_at: float
     seed: int
     deal_id: UUID | None = None
     most_per_line: int = 1
@@ -44,7 +42,6 @@ class Tally(msgspec.Struct):
 async def buy(plan: Plan) -> Tally:
     """Everybody at once, each with one to all options in random order."""
     dice = random.Random(plan.seed)
-    await asyncio.sleep(max(0.0, plan.starts_at - time.time()))
     answers: collections.Counter[str] = collections.Counter()
     units: collections.Counter[str] = collections.Counter()
     by_customer: collections.Counter[str] = collections.Counter()
@@ -75,13 +72,17 @@ async def buy(plan: Plan) -> Tally:
     return Tally(dict(answers), dict(units), dict(by_customer))
 
 
-async def main() -> None:
+async def main(plan: Plan) -> None:
     """Buy as the plan says and print the tally."""
     settings.load()
-    tally = await buy(msgspec.json.decode(sys.argv[1], type=Plan))
+    tally = await buy(plan)
     await db.close_all()
     sys.stdout.write(msgspec.json.encode(tally).decode())
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    here = msgspec.json.decode(sys.argv[1], type=Plan)
+    sys.stdout.write("ready\n")
+    sys.stdout.flush()
+    sys.stdin.readline()  # all processes begin together
+    asyncio.run(main(here))

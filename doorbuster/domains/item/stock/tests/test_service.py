@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import collections
 import sys
-import time
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -86,11 +85,15 @@ async def processes(plans: list[Plan], settings_file: Path) -> list[Tally]:
     running = [
         await asyncio.create_subprocess_exec(
             sys.executable, "-m", "doorbuster.domains.item.stock.tests.crowd", msgspec.json.encode(plan).decode(),
-            stdout=asyncio.subprocess.PIPE, env={"DOORBUSTER_SETTINGS": str(settings_file), "PATH": "/usr/bin:/bin"},
+            stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
+            env={"DOORBUSTER_SETTINGS": str(settings_file), "PATH": "/usr/bin:/bin"},
         )
         for plan in plans
     ]  # fmt: skip
-    outputs = await asyncio.gather(*(process.communicate() for process in running))
+    for process in running:
+        assert process.stdout is not None
+        assert await process.stdout.readline() == b"ready\n"
+    outputs = await asyncio.gather(*(process.communicate(b"go\n") for process in running))
     assert [process.returncode for process in running] == [0] * len(plans)
     return [msgspec.json.decode(output, type=Tally) for output, _ in outputs]
 
@@ -107,10 +110,7 @@ async def test_two_processes_sell_exactly_what_there_is(contended: Path) -> None
     options = await stocked(60, 60, 60)
     # Existing reservations, and what they hold must not be sold again.
     await stock.reserve(SYSTEM, wish(*((option, 10) for option in options), hold=600))
-    plans = [
-        Plan(list(options), [ids.uuid7() for _ in range(200)], time.time() + 2.5, seed, most_per_line=2)
-        for seed in (1, 2)
-    ]
+    plans = [Plan(list(options), [ids.uuid7() for _ in range(200)], seed, most_per_line=2) for seed in (1, 2)]
     tallies = await processes(plans, contended)
     sold: collections.Counter[str] = collections.Counter()
     for tally in tallies:
@@ -126,7 +126,7 @@ async def test_limits_hold_across_orders_and_processes(contended: Path) -> None:
     options = await stocked(400, 400)
     deal = await deal_of(*((option, 300) for option in options), limit=3)
     shoppers = [ids.uuid7() for _ in range(20)]
-    plans = [Plan(list(options), shoppers * 10, time.time() + 2.5, seed, deal) for seed in (3, 4)]
+    plans = [Plan(list(options), shoppers * 10, seed, deal) for seed in (3, 4)]
     tallies = await processes(plans, contended)
     together: collections.Counter[str] = collections.Counter()
     for tally in tallies:
@@ -139,10 +139,7 @@ async def test_two_processes_mix_every_operation_without_a_deadlock(contended: P
     options = await stocked(100, 100, 100, 100)
     deal = await deal_of(*((option, 80) for option in options), limit=50)
     shoppers = [ids.uuid7() for _ in range(15)]
-    plans = [
-        Plan(list(options), shoppers * 8, time.time() + 2.5, seed, deal if seed % 2 else None, 2, "mix")
-        for seed in (5, 6, 7)
-    ]
+    plans = [Plan(list(options), shoppers * 8, seed, deal if seed % 2 else None, 2, "mix") for seed in (5, 6, 7)]
     tallies = await processes(plans, contended)
     kept: collections.Counter[str] = collections.Counter()
     for tally in tallies:
@@ -154,7 +151,7 @@ async def test_two_processes_mix_every_operation_without_a_deadlock(contended: P
 
 async def test_one_process_sells_every_unit_once_whatever_the_order_of_options() -> None:
     options = await stocked(30, 30, 30)
-    tally = await buy(Plan(list(options), [ids.uuid7() for _ in range(150)], 0.0, 8, then="mix"))
+    tally = await buy(Plan(list(options), [ids.uuid7() for _ in range(150)], 8, then="mix"))
     for level in await stock.levels(SYSTEM, options):
         assert level.reserved + level.sold == tally.units[str(level.option_id)] <= 30
 
