@@ -151,6 +151,31 @@ async def test_money_without_units_goes_back_exactly_once(sandbox: Any, dsn: str
         await order.cancel(story.again(buyer), placed.id, order.Cancel())
 
 
+async def test_units_taken_again_for_an_order_that_was_cancelled_meanwhile_go_back(
+    sandbox: Any, dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = await story.shelf(3, limit=1)
+    buyer, placed = await placed_unknown(here)
+    await lose_hold(dsn, placed)
+    real, cancels = stock.reserve, [story.again(buyer)]
+
+    async def reserve(ctx: Ctx, wish: stock.Reserve) -> stock.Reservation:
+        if cancels:
+            await order.cancel(cancels.pop(), placed.id, order.Cancel())
+        return await real(ctx, wish)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(stock, "reserve", reserve)
+        await story.settled(dsn, buyer, placed.id, "cancelled")
+    assert not cancels, "the cancel came between the capture and the new hold"
+    assert await story.money(sandbox, dsn, placed.id) == (story.PRICE // 2, story.PRICE // 2)
+    for _ in range(100):
+        if await story.counts(here) == [(3, 0, 0)]:
+            break
+        await asyncio.sleep(0.02)
+    assert await story.counts(here) == [(3, 0, 0)]
+
+
 async def test_a_refund_whose_answer_was_lost_happens_once(sandbox: Any, dsn: str) -> None:
     here, buyer = await story.shelf(1), story.shopper()
     placed = await order.place(buyer, story.wish(here, 1, card="tok_visa"))

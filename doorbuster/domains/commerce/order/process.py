@@ -87,7 +87,7 @@ async def settle(ctx: Ctx, row: OrderRow, paid: payment.Payment) -> OrderRow:
         # in one commit. Killed in between, the sweeper finds the order still paying and asks payment.
         claimed = "claimed" if await _claim(ctx, row) else "no_stock"
         _, written = await asyncio.gather(journal.write(captured), journal.write(Advance(row.id, claimed)))
-        return await drive(ctx, written.row)
+        return await drive(ctx, await _not_for_nobody(ctx, written.row))
     written = await journal.write(captured)
     if written.row.state in ("captured", "cancelling"):
         return await drive(ctx, written.row)
@@ -108,7 +108,14 @@ async def _ask_payment(ctx: Ctx, row: OrderRow) -> OrderRow:
 
 async def _take_stock(ctx: Ctx, row: OrderRow) -> OrderRow:
     event = "claimed" if await _claim(ctx, row) else "no_stock"
-    return (await journal.write(Advance(row.id, event))).row
+    return await _not_for_nobody(ctx, (await journal.write(Advance(row.id, event))).row)
+
+
+async def _not_for_nobody(ctx: Ctx, row: OrderRow) -> OrderRow:
+    """Units that were taken while the order was ended by someone else go back: whoever ended it came too early to."""
+    if row.state not in rules.HOLDS_UNITS:
+        await _release(ctx, row)
+    return row
 
 
 async def _claim(ctx: Ctx, row: OrderRow) -> bool:

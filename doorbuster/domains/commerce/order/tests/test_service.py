@@ -219,7 +219,9 @@ async def test_a_worker_killed_at_any_step_leaves_nothing_unfinished(sandbox: An
     ends: list[tuple[int, list[dict[str, Any]]]] = []
     for half in (tasks[:5], tasks[5:]):
         ends += await workers(*half)
-    assert [code for code, _ in ends] == [-9] * 10
+    codes = [code for code, _ in ends]
+    # The sweepers of this process may send the last one's refund before it does, and then it has one step less.
+    assert codes[:9] == [-9] * 9 and codes[9] in (-9, 0)
     for number, (buyer, task) in enumerate(zip(buyers, tasks, strict=True)):
         if not number:
             assert await order.list_orders(buyer, None, 10) == ()
