@@ -94,7 +94,7 @@ async def _until_ready(port: int, process: asyncio.subprocess.Process, log: Path
     async with asyncio.timeout(READY_S):
         while process.returncode is None:
             with contextlib.suppress(OSError, asyncio.IncompleteReadError):
-                if (await ask(port, "GET", "/readyz")).status == 200:
+                if (await ask(port, "GET", "/api/v1/account/jwks")).status == 200:
                     return
             await asyncio.sleep(0.02)
     raise AssertionError(log.read_text())

@@ -22,7 +22,7 @@ async def test_a_token_for_somebody_else_is_403(shop: Shop) -> None:
 
 
 async def test_unknown_path_is_404(shop: Shop) -> None:
-    for target in ("/api/v1/nothing", "/metrics", "/internal/v1/item.stock.reserve", "/api/v1/order/"):
+    for target in ("/api/v1/nothing", "/stats", "/internal/v1/item.stock.reserve", "/api/v1/order/"):
         assert (await ask(shop.port, "GET", target, bearer())).is_problem(404, "not_found")
     assert shop.book.seen == []
 
