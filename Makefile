@@ -1,5 +1,6 @@
 # Every chore of the project; CI calls only these. `make help` lists them.
-PYTHON ?= python3
+# Empty: the fastest Python >= 3.11 of this machine (scripts/choose_python.py). Or say which: make up PYTHON=python3.12
+PYTHON ?=
 VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
@@ -10,7 +11,7 @@ help:  ## this list
 
 $(VENV)/ready: requirements.lock pyproject.toml
 	@echo "Installing into ./$(VENV) (once, about a minute) …"
-	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@test -x $(BIN)/python || $(or $(PYTHON),$$(python3 scripts/choose_python.py)) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@

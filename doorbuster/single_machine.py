@@ -1,11 +1,12 @@
 """`doorbuster up`: which processes make a whole shop on one machine, in which order, and what each is told.
 
-PostgreSQL, migrations, signing key, the sandbox provider, N identical workers, the edge's files, Envoy.
+PostgreSQL, migrations, signing key, the sandbox provider, identical workers, the edge's files, Envoy.
 """
 
 from __future__ import annotations
 
 import contextlib
+import os
 import secrets
 import sys
 from collections.abc import Mapping
@@ -37,7 +38,8 @@ class Options(msgspec.Struct, frozen=True):
     """What `up` was asked for. `overrides` are fields of Settings, for drills and benches."""
 
     port: int = 8443
-    workers: int = 2
+    workers: int = 0
+    """Workers that serve at once; 0 is one for every two cores. A single one has a second that stands by."""
     host: str = "127.0.0.1"
     psp_faults: str = ""
     overrides: Mapping[str, object] = {}
@@ -75,14 +77,19 @@ async def compose(supervisor: Supervisor, options: Options) -> str:
         _settings(paths, options, signing_key, provider_url, provision.logins(str(sockets), by_domain)),
         settings_path(paths),
     )
-    workers = [_worker(paths, sockets, number) for number in range(1, options.workers + 1)]
+    serving = options.workers or max(1, len(os.sched_getaffinity(0)) // 2)
+    # The other half of the cores is for PostgreSQL and the edge; and one worker commits larger batches of a hot item
+    # than two that take turns at its rows (decision 0016).
+    workers = [_worker(paths, sockets, number) for number in range(1, max(2, serving) + 1)]
     await supervisor.start(*workers)
+    addresses = tuple(worker.address for worker in workers)
     model = edge.EdgeModel(
         directory=str(paths.edge),
         host=options.host,
         port=options.port,
         routes=map.ROUTES,
-        upstreams=tuple(worker.address for worker in workers),
+        upstreams=addresses[:serving],
+        standby=addresses[serving:],
         certificate_path=str(certificates.certificate),
         key_path=str(certificates.key),
         jwks=keys.jwks(signing_key),

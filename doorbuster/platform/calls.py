@@ -85,14 +85,12 @@ def _verb(
     VERBS[verb.wire_id] = verb
 
     @functools.wraps(function)
-    async def call(ctx: Ctx, *args: P.args, **kwargs: P.kwargs) -> R:
+    def call(ctx: Ctx, *args: P.args, **kwargs: P.kwargs) -> Awaitable[R]:
         holder = open_transaction.get()
         assert not holder, f"{verb.wire_id} was called inside a transaction of {holder}: nothing leaves a transaction"
-        if _looped:
-            return await _call_looped(verb, ctx, args, kwargs)  # type: ignore[no-any-return]
-        return await function(ctx, *args, **kwargs)
+        return _call_looped(verb, ctx, args, kwargs) if _looped else function(ctx, *args, **kwargs)
 
-    return call  # type: ignore[return-value]  # wraps() hides that a coroutine function is what it was
+    return call  # type: ignore[return-value]  # the type checker takes wraps() for another callable
 
 
 def query(function: Callable[Concatenate[Ctx, P], Awaitable[R]]) -> Callable[Concatenate[Ctx, P], Awaitable[R]]:

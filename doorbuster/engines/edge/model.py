@@ -34,6 +34,8 @@ class EdgeModel(msgspec.Struct, frozen=True, kw_only=True):
     routes: tuple[Route, ...]
     upstreams: tuple[str, ...]
     """One Unix socket per worker."""
+    standby: tuple[str, ...] = ()
+    """Sockets of workers that get requests only while none of `upstreams` can be reached."""
     certificate_path: str
     key_path: str
     jwks: str
@@ -66,4 +68,4 @@ class EdgeModel(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def sockets(self) -> tuple[str, ...]:
         """All Unix sockets of the model."""
-        return (*self.upstreams, self.admin_socket)
+        return (*self.upstreams, *self.standby, self.admin_socket)

@@ -106,7 +106,9 @@ def _jwt(model: EdgeModel) -> dict[str, Any]:
 
 
 def _cluster(model: EdgeModel) -> dict[str, Any]:
-    endpoints = [{"endpoint": {"address": {"pipe": {"path": path}}}} for path in model.upstreams]
+    groups = [{"priority": 0, "lb_endpoints": _endpoints(model.upstreams)}]
+    if model.standby:
+        groups.append({"priority": 1, "lb_endpoints": _endpoints(model.standby)})
     limits = {
         "max_connections": MAX_CONCURRENT,
         "max_pending_requests": MAX_CONCURRENT,
@@ -119,7 +121,7 @@ def _cluster(model: EdgeModel) -> dict[str, Any]:
         "type": "STATIC",
         "connect_timeout": "0.5s",
         "lb_policy": "LEAST_REQUEST",
-        "load_assignment": {"cluster_name": CLUSTER, "endpoints": [{"lb_endpoints": endpoints}]},
+        "load_assignment": {"cluster_name": CLUSTER, "endpoints": groups},
         "circuit_breakers": {"thresholds": [limits]},
         # When no worker is ready, ask one all the same: its own answer says more than ours could.
         "common_lb_config": {"healthy_panic_threshold": {"value": 1}},
@@ -133,6 +135,10 @@ def _cluster(model: EdgeModel) -> dict[str, Any]:
             }
         },
     }
+
+
+def _endpoints(sockets: tuple[str, ...]) -> list[dict[str, Any]]:
+    return [{"endpoint": {"address": {"pipe": {"path": path}}}} for path in sockets]
 
 
 def _health_check() -> dict[str, Any]:

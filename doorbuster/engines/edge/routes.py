@@ -26,6 +26,7 @@ PER_ROUTE_JWT = f"{TYPE_PREFIX}extensions.filters.http.jwt_authn.v3.PerRouteConf
 PER_ROUTE_BUFFER = f"{TYPE_PREFIX}extensions.filters.http.buffer.v3.BufferPerRoute"
 LOCAL_RATE_LIMIT = f"{TYPE_PREFIX}extensions.filters.http.local_ratelimit.v3.LocalRateLimit"
 PREVIOUS_HOSTS = f"{TYPE_PREFIX}extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate"
+PREVIOUS_PRIORITIES = f"{TYPE_PREFIX}extensions.retry.priority.previous_priorities.v3.PreviousPrioritiesConfig"
 
 _PARAMETER = re.compile(r"\{[^/{}]+\}")
 _Shape = tuple[str, ...]
@@ -157,6 +158,11 @@ def _retry_policy(*, repeatable: bool) -> dict[str, Any]:
         "retry_host_predicate": [
             {"name": "envoy.retry_host_predicates.previous_hosts", "typed_config": {"@type": PREVIOUS_HOSTS}}
         ],
+        # After a failure a standby is asked, where there is one; without one this changes nothing.
+        "retry_priority": {
+            "name": "envoy.retry_priorities.previous_priorities",
+            "typed_config": {"@type": PREVIOUS_PRIORITIES, "update_frequency": 1},
+        },
         # The dice favour the worker with the fewest requests, which a dead one always is: 0.75 ** 32 is small enough.
         "host_selection_retry_max_attempts": 32,
     }

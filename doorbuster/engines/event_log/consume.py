@@ -29,7 +29,7 @@ PARKED = Counter("doorbuster_events_parked_total", "Events set aside", ["consume
 LAG = Gauge("doorbuster_events_lag_seconds", "Age of the oldest event of the last page read", ["consumer", "source"])
 
 LEASE_S = 5.0
-_BUSY_S = 0.008
+_BUSY_S = 0.02
 _IDLE_S = 0.05
 _COLD_S = 0.2
 _COLD_AFTER = 200

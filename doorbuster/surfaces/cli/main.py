@@ -88,7 +88,15 @@ def up(
     detach: Annotated[bool, typer.Option("--detach", "-d", help="Go on in the background once ready.")] = False,
     port: Annotated[int, typer.Option(min=1, max=65_535, help="Where the edge listens (TLS).")] = 8443,
     data: Data = DEFAULT_DATA,
-    workers: Annotated[int, typer.Option(min=1, max=64, help="Identical worker processes.")] = 2,
+    workers: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            max=64,
+            show_default="one for every two cores",
+            help="Workers that serve at once. With one, a second stands by and takes over when it dies.",
+        ),
+    ] = 0,
     no_demo: Annotated[bool, typer.Option("--no-demo", help="Start with an empty shop.")] = False,
     settings: Annotated[str, typer.Option(hidden=True, help="JSON overrides of settings, for drills.")] = "{}",
     psp_faults: Annotated[str, typer.Option(hidden=True)] = "",

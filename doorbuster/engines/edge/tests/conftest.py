@@ -69,11 +69,13 @@ def model_in(place: Path, **changes: object) -> edge.EdgeModel:
 
 
 @contextlib.asynccontextmanager
-async def open_shop() -> AsyncIterator[Shop]:
+async def open_shop(*, standby: bool = False) -> AsyncIterator[Shop]:
     with tempfile.TemporaryDirectory(prefix="edge-") as name:
         directory = Path(name)
-        model, book = model_in(directory), Book()
-        workers = tuple(Worker(Path(path), book) for path in model.upstreams)
+        first, second = str(directory / "w0.sock"), str(directory / "w1.sock")
+        changes = {"upstreams": (first,), "standby": (second,)} if standby else {}
+        model, book = model_in(directory, **changes), Book()
+        workers = tuple(Worker(Path(path), book) for path in (*model.upstreams, *model.standby))
         for worker in workers:
             await worker.start()
         edge.write(edge.render(model), directory)
@@ -117,4 +119,11 @@ def shop(running: Shop) -> Shop:
 async def own_shop() -> AsyncIterator[Shop]:
     """An edge for one test, which may break it."""
     async with open_shop() as shop:
+        yield shop
+
+
+@pytest.fixture
+async def guarded_shop() -> AsyncIterator[Shop]:
+    """An edge for one test, with one worker that serves (w0) and one that stands by (w1)."""
+    async with open_shop(standby=True) as shop:
         yield shop

@@ -82,6 +82,27 @@ async def test_repeating_has_an_end(shop: Shop) -> None:
     assert len(shop.book.seen) == 3
 
 
+async def test_a_standby_is_spared_while_the_worker_serves_and_takes_over_when_it_dies(guarded_shop: Shop) -> None:
+    answers = await _crowd(guarded_shop, "POST", WRITE, {}, 8, 10)
+    assert {answer.json["worker"] for answer in answers} == {"w0.sock"}
+    await guarded_shop.workers[0].die()
+    answers = await _crowd(guarded_shop, "POST", WRITE, {}, 8, 10)
+    assert {(answer.status, answer.json["worker"]) for answer in answers} == {(200, "w1.sock")}
+    await guarded_shop.workers[0].revive()
+    async with asyncio.timeout(4):
+        while (await ask(guarded_shop.port, "GET", "/api/v1/catalog")).json["worker"] != "w0.sock":
+            await asyncio.sleep(0.02)
+
+
+async def test_what_was_in_flight_at_a_worker_that_died_is_repeated_at_the_standby(guarded_shop: Shop) -> None:
+    keyed = {"idempotency-key": "k", "x-test": "sleep=0.2"}
+    load = asyncio.create_task(_crowd(guarded_shop, "POST", WRITE, keyed, 20, 1))
+    await asyncio.sleep(0.1)
+    await guarded_shop.workers[0].die()
+    assert {(answer.status, answer.json["worker"]) for answer in await load} == {(200, "w1.sock")}
+    assert {seen.worker for seen in guarded_shop.book.seen[:20]} == {"w0.sock"}
+
+
 async def test_a_request_id_is_ours_and_the_same_on_both_sides(shop: Shop) -> None:
     answer = await ask(shop.port, "GET", "/api/v1/catalog", {"x-request-id": "chosen-by-the-client"})
     assert answer.headers["x-request-id"] == shop.book.seen[0].header("x-request-id")
