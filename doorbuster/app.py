@@ -67,9 +67,12 @@ _ROUTES = [Router("/", route_handlers=handlers, tags=[name]) for name, handlers 
 SUBSCRIPTIONS = (
     Subscription("item.price", "item.catalog", frozenset({"ItemChanged"}), price_consumers.on_item_changed),
     Subscription(
-        "commerce.order", "commerce.payment", frozenset({"PaymentSettled"}), order_consumers.on_payment_settled
+        "commerce.order", "commerce.payment", frozenset({"PaymentSettled"}), order_consumers.on_payment_settled, 0.1
     ),
-    Subscription("activation.deal", "item.stock", frozenset({"AllotmentChanged"}), deal_consumers.on_allotment_changed),
+    # A deal shows what is left of it as of a moment ago, however many orders there are.
+    Subscription(
+        "activation.deal", "item.stock", frozenset({"AllotmentChanged"}), deal_consumers.on_allotment_changed, 0.1
+    ),
 )
 
 # (name, seconds between rounds, what to do). Every round may run in every worker at once.

@@ -29,7 +29,6 @@ PARKED = Counter("doorbuster_events_parked_total", "Events set aside", ["consume
 LAG = Gauge("doorbuster_events_lag_seconds", "Age of the oldest event of the last page read", ["consumer", "source"])
 
 LEASE_S = 5.0
-_BUSY_S = 0.02
 _IDLE_S = 0.05
 _COLD_S = 0.2
 _COLD_AFTER = 200
@@ -134,7 +133,7 @@ class _Consumer:
                 rows, more = await self._round(reader)
                 idle = 0 if rows else idle + 1
                 if not more:
-                    await self._sleep(_BUSY_S if rows else _IDLE_S if idle < _COLD_AFTER else _COLD_S)
+                    await self._sleep(self._sub.gather_s if rows else _IDLE_S if idle < _COLD_AFTER else _COLD_S)
             async with self._db.transaction() as conn:
                 await cursors.leave(conn, self._source, self._me, self._held)
 

@@ -50,3 +50,6 @@ class Subscription(msgspec.Struct, frozen=True):
     source: str
     types: frozenset[str]
     handle: Handler
+    gather_s: float = 0.02
+    """While there is traffic, facts gather so long before they are read: fewer, larger transactions for a consumer that
+    is in no hurry."""

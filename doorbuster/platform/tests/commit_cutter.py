@@ -1,8 +1,9 @@
-"""A proxy before PostgreSQL's Unix socket that cuts the connection exactly at COMMIT, or is away for a while."""
+"""A proxy before PostgreSQL's Unix socket that cuts the connection exactly at a commit, or is away for a while."""
 
 from __future__ import annotations
 
 import asyncio
+import re
 import shutil
 import tempfile
 from collections.abc import AsyncIterator
@@ -16,7 +17,35 @@ from doorbuster.platform import db, settings
 from doorbuster.platform.settings import Settings
 
 Cut = Literal["before", "after"]
-_COMMIT = b"Q\x00\x00\x00\x0bCOMMIT\x00"
+_WRITES = re.compile(rb"\b(INSERT INTO|UPDATE|DELETE FROM)\b")
+
+
+class _Client:
+    """Guards what one client has told the server so far: is it in a transaction, which prepared statements write."""
+
+    def __init__(self) -> None:
+        self._in_transaction = False
+        self._writing: set[bytes] = set()
+
+    def commits(self, data: bytes) -> bool:
+        """Whether this is a COMMIT, or the execution of a statement that writes and is its own transaction."""
+        found = False
+        while len(data) > 5 and data[:1].isalpha():
+            length = 1 + int.from_bytes(data[1:5], "big")
+            kind, body, data = data[:1], data[5:length], data[length:]
+            match kind:
+                case b"Q":
+                    found |= body == b"COMMIT\0"
+                    self._in_transaction = body == b"BEGIN\0" or (self._in_transaction and b"SAVEPOINT" in body)
+                case b"P":
+                    name, query, *_ = body.split(b"\0")
+                    (self._writing.add if _WRITES.search(query) else self._writing.discard)(name)
+                case b"B":
+                    _, name, *_ = body.split(b"\0", 2)
+                    found |= name in self._writing and not self._in_transaction
+                case _:
+                    pass
+        return found
 
 
 class Cutter:
@@ -33,7 +62,7 @@ class Cutter:
         self.folder = Path(tempfile.mkdtemp(prefix="cut-"))
 
     def cut_at(self, nth: int, how: Cut) -> None:
-        """Cut at the nth COMMIT from now on."""
+        """Cut at the nth commit from now on."""
         self.cut, self._spared = how, nth - 1
 
     async def open(self) -> None:
@@ -52,11 +81,11 @@ class Cutter:
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         upstream_reader, upstream = await asyncio.open_unix_connection(self._target / ".s.PGSQL.5432")
         self._writers |= {writer, upstream}
-        muted = asyncio.Event()
+        muted, client = asyncio.Event(), _Client()
         back = asyncio.create_task(self._pump_back(upstream_reader, writer, muted))
         try:
             while data := await reader.read(65_536):
-                is_commit = data.endswith(_COMMIT)
+                is_commit = client.commits(data)
                 if is_commit and self._spared:
                     self._spared -= 1
                 elif is_commit and self.cut is not None:

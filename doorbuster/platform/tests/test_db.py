@@ -53,6 +53,18 @@ async def test_a_connection_cut_at_commit_is_an_unknown_outcome(shop: Settings, 
     await db.of(DOMAIN).fetch("DELETE FROM scan WHERE name = $1 RETURNING 1", name)
 
 
+@pytest.mark.parametrize(("cut", "there"), [("before", 0), ("after", 1)])
+async def test_a_single_write_that_was_cut_is_an_unknown_outcome(shop: Settings, cut: Cut, there: int) -> None:
+    name = f"db-write-{cut}"
+    async with cutter(shop, DOMAIN) as proxy:
+        proxy.cut = cut
+        with pytest.raises(OutcomeUnknown):
+            await db.of(DOMAIN).write("INSERT INTO scan (name, upto) VALUES ($1, now()) RETURNING 1", name)
+        assert proxy.cuts == 1
+        assert await marks(name) == there, "the next use has a fresh connection and finds the truth"
+    await db.of(DOMAIN).fetch("DELETE FROM scan WHERE name = $1 RETURNING 1", name)
+
+
 async def test_a_connection_cut_earlier_is_unavailable_and_nothing_was_written(shop: Settings) -> None:
     async with cutter(shop, DOMAIN) as proxy:
         with pytest.raises(Unavailable) as failure:

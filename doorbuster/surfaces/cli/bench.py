@@ -19,7 +19,7 @@ _ERR = Console(stderr=True)
 def bench(
     repeats: Annotated[int, typer.Option(min=1, max=9, help="How often each load runs; medians count.")] = 3,
     seconds: Annotated[int, typer.Option(min=4, max=60, help="How long each load lasts.")] = 10,
-    workers: Annotated[int, typer.Option(min=1, max=16)] = 2,
+    workers: Annotated[int, typer.Option(min=0, max=16, show_default="one for every two cores")] = 0,
     seed: Annotated[int, typer.Option(help="The same seed draws the same orders.")] = 1,
     out: Annotated[Path, typer.Option(help="Where the report is written.")] = Path("BENCHMARKS.md"),
     as_json: Annotated[bool, typer.Option("--json", help="The figures as JSON on stdout; no file.")] = False,

@@ -94,27 +94,26 @@ async def _run(changes: Sequence[Placement | Advance]) -> Sequence[Written | Ref
 async def _write(
     changes: Sequence[Placement | Advance], wrote: dict[tuple[UUID, str, UUID | None], int]
 ) -> list[Written | Refusal]:
-    """One batch: lock, decide in arrival order, write in one statement, publish, commit."""
+    """One batch: lock, decide in arrival order, write and publish in one statement, commit."""
     placements: dict[UUID, Placement] = {}
     for change in changes:
         if isinstance(change, Placement):
             placements.setdefault(change.id, change)
     step_ids = list({change.id for change in changes if isinstance(change, Advance)})
     async with store.DB.transaction() as conn:
-        locked = await store.lock_orders(conn, step_ids) if step_ids else {}
-        book = _Book(await store.clock(conn), locked, wrote)
+        now, locked = await store.lock_orders(conn, step_ids)
+        book = _Book(now, locked, wrote)
         advanced = {id(change): book.advance(change) for change in changes if isinstance(change, Advance)}
         # A repeat of a placement may share the batch with a step of its order: what is locked is there already.
         new = [book.place(one) for one in placements.values() if one.id not in locked and book.now < one.place_by]
         made: set[UUID] = set()
         if new or book.moved:
             changed = [book.as_update(key) for key in book.moved]
-            made = await store.write_changes(conn, new, changed, book.transitions)
+            made = await store.write_changes(conn, new, changed, book.transitions, book.facts)
         known = {key: Written(book.keep(key), True) for key in made}
         if rest := [key for key in placements if key not in made]:
             for row in (await store.read_orders_in(conn, rest)).values():
                 known[row.id] = Written(row, row.version == 1 and book.is_mine(row))
-        await event_log.publish(conn, [fact for key, fact in book.facts if key in made or key in locked])
     answers: list[Written | Refusal] = []
     for change in changes:
         if isinstance(change, Advance):
@@ -139,7 +138,7 @@ class _Book:
         self._told: set[UUID] = set()
         self.moved: dict[UUID, None] = {}
         self.transitions: list[dict[str, Any]] = []
-        self.facts: list[tuple[UUID, event_log.Fact]] = []
+        self.facts: list[event_log.Fact] = []
 
     def place(self, one: Placement) -> dict[str, Any]:
         """The row of a new order; its transition and fact are written only if it is really made."""
@@ -253,7 +252,7 @@ class _Book:
             content = events.OrderFact(
                 row.id, row.customer_id, row.state, row.currency, row.total_minor, row.lines, row.deal_id
             )
-            self.facts.append((row.id, events.order_fact(fact, content, row.version)))
+            self.facts.append(events.order_fact(fact, content, row.version))
 
     def _deadline(self, row: OrderRow) -> datetime | None:
         if row.state in rules.AT_REST:

@@ -11,6 +11,7 @@ import asyncpg
 import msgspec
 
 from doorbuster.domains.commerce.order.models import OrderLine, OrderRow, ShipTo, Step
+from doorbuster.engines import event_log
 from doorbuster.platform import db
 from doorbuster.platform.db import Conn
 
@@ -26,26 +27,26 @@ _COLUMNS = (
 _LAST = "FROM orders o JOIN transition t ON t.order_id = o.id AND t.version = o.version"
 
 
-def _row(record: asyncpg.Record) -> OrderRow:
+def _row(record: Sequence[Any] | asyncpg.Record) -> OrderRow:
     values = list(record)
     values[8] = _LINES.decode(values[8])
     values[9] = None if values[9] is None else _SHIP_TO.decode(values[9])
     return OrderRow(*values)
 
 
-async def clock(conn: Conn) -> datetime:
-    """The database's clock now, not at the transaction's start."""
-    return await conn.fetchval("SELECT clock_timestamp()")  # type: ignore[no-any-return]
-
-
 async def write_changes(
-    conn: Conn, new: Sequence[dict[str, Any]], changed: Sequence[dict[str, Any]], steps: Sequence[dict[str, Any]]
+    conn: Conn,
+    new: Sequence[dict[str, Any]],
+    changed: Sequence[dict[str, Any]],
+    steps: Sequence[dict[str, Any]],
+    facts: Sequence[event_log.Fact],
 ) -> set[UUID]:
-    """New orders (but for ids that exist), changed ones and all transitions; returns which new ones were made.
+    """New orders (but for ids that exist), changed ones, all transitions and facts; returns which new ones were made.
 
-    A transition of a new order is written only if the order is. Changed orders are locked, new ones nobody knows.
+    A transition or fact of a new order (version 1) is written only if the order is. Changed orders are locked, new ones
+    nobody knows.
     """
-    made = await conn.fetch(_WRITE, db.rows(new), db.rows(changed), db.rows(steps))
+    made = await conn.fetch(_WRITE, db.rows(new), db.rows(changed), db.rows(steps), event_log.as_parameter(facts))
     return {record[0] for record in made}
 
 
@@ -72,16 +73,17 @@ steps AS (
     INSERT INTO transition (order_id, version, event, state, payment_id, code, at)
     SELECT order_id, version, event, state, payment_id, code, at FROM json_to_recordset($3::json) AS n(order_id uuid,
            version bigint, event text, state text, payment_id uuid, code text, at timestamptz)
-     WHERE version > 1 OR order_id IN (SELECT id FROM made))
+     WHERE version > 1 OR order_id IN (SELECT id FROM made)),
+facts AS (
+    {event_log.insert_facts("$4", "aggregate_version > 1 OR key IN (SELECT id::text FROM made)")})
 SELECT id FROM made
 """
 
 
-async def lock_orders(conn: Conn, ids: Sequence[UUID]) -> dict[UUID, OrderRow]:
-    """Lock, then read in a statement of its own: one that waited for the lock would see the new order but the old
-    transitions, and find no order at all."""
-    await conn.execute("SELECT FROM orders WHERE id = ANY($1::uuid[]) ORDER BY id FOR UPDATE", ids)
-    return await read_orders_in(conn, ids)
+async def lock_orders(conn: Conn, ids: Sequence[UUID]) -> tuple[datetime, dict[UUID, OrderRow]]:
+    """Lock these orders and read them; the database's clock once they are locked (see lock_orders in the migration)."""
+    records = await conn.fetch("SELECT * FROM lock_orders($1)", ids)
+    return records[0][0], {record[1]: _row(record[1:]) for record in records if record[1] is not None}
 
 
 async def read_orders(ids: Sequence[UUID]) -> dict[UUID, OrderRow]:

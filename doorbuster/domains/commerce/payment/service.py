@@ -16,7 +16,7 @@ from doorbuster.engines.payment_router import ChargeOrder, Outcome, RefundOrder,
 from doorbuster.platform import ids, settings
 from doorbuster.platform.batching import Batcher
 from doorbuster.platform.calls import Ctx, command, query
-from doorbuster.platform.errors import IdempotencyKeyReused, NotFound, OutcomeUnknown, Refusal
+from doorbuster.platform.errors import IdempotencyKeyReused, NotFound, Refusal
 
 _AT_ONCE = 16
 
@@ -28,6 +28,13 @@ class _Known(msgspec.Struct, frozen=True):
     result: Result
 
 
+class _Begin(msgspec.Struct, frozen=True):
+    """A request to begin a payment. Of all that name the same payment, only the one whose mark it got may send."""
+
+    wish: Charge
+    mark: UUID
+
+
 @command
 async def charge(ctx: Ctx, wish: Charge) -> Payment:
     """Take the money, once per payment id, and answer with what is known: never "failed" for a time-out.
@@ -35,7 +42,7 @@ async def charge(ctx: Ctx, wish: Charge) -> Payment:
     The attempt is committed before the provider is called. The same id again answers with what stands and calls
     nobody. Refuses with PaymentInProgress (naming the live payment) and IdempotencyKeyReused.
     """
-    payment, fresh = await _starter().submit(wish)
+    payment, fresh = await _starter().submit(_Begin(wish, ids.uuid7()))
     if not fresh:
         return payment
     order = ChargeOrder(
@@ -82,11 +89,11 @@ async def give_back(ctx: Ctx, payment_id: UUID, reason: str) -> Payment:
     under the same key until it does. A payment that took nothing is answered as it stands. Refuses with NotFound.
     """
     async with store.DB.transaction() as conn:
-        payment = (await store.lock_payments(conn, [payment_id])).get(payment_id)
+        payment, attempt = (await store.lock_payments(conn, [payment_id])).get(payment_id, (None, None))
         if payment is None:
             raise NotFound(f"There is no payment {payment_id}")
         if payment.state == "succeeded":
-            (attempt,) = await store.read_attempts(conn, [payment_id])
+            assert attempt is not None, "a payment succeeded without an attempt"
             refund_id = ids.derived_id("refund", str(payment_id), attempt["provider_id"])
             await store.insert_refund(conn, refund_id, attempt, attempt["provider_id"], reason)
             await store.write_settled(conn, [], [_changed(payment, "refunding", "")])
@@ -146,18 +153,17 @@ async def _send_refund(row: asyncpg.Record) -> None:
 
 async def _settle_refund(row: asyncpg.Record, state: str, code: str) -> None:
     async with store.DB.transaction() as conn:
-        payment = (await store.lock_payments(conn, [row["payment_id"]]))[row["payment_id"]]
+        payment, _ = (await store.lock_payments(conn, [row["payment_id"]]))[row["payment_id"]]
         await store.settle_refund(conn, row["id"], state, code)
         if state == "succeeded" and payment.state == "refunding":
-            await store.write_settled(conn, [], [_changed(payment, "refunded", "")])
-            await event_log.publish(conn, [_fact(payment, "refunded", "")])
+            await store.write_settled(conn, [], [_changed(payment, "refunded", "")], [_fact(payment, "refunded", "")])
 
 
-_STARTER: Batcher[Charge, tuple[Payment, bool]] | None = None
+_STARTER: Batcher[_Begin, tuple[Payment, bool]] | None = None
 _SETTLER: Batcher[_Known, Payment] | None = None
 
 
-def _starter() -> Batcher[Charge, tuple[Payment, bool]]:
+def _starter() -> Batcher[_Begin, tuple[Payment, bool]]:
     global _STARTER
     if _STARTER is None:
         now = settings.current()
@@ -173,58 +179,40 @@ def _settler() -> Batcher[_Known, Payment]:
     return _SETTLER
 
 
-_FRESH: dict[UUID, None] = {}
-"""Payments that this process wrote in a batch whose COMMIT was lost: when the batch is run again it finds its own rows
-and must still send them. At most _MOST_FRESH; one that is forgotten is asked about and fails, which costs no money."""
-_MOST_FRESH = 10_000
-
-
-async def _start(wishes: Sequence[Charge]) -> Sequence[tuple[Payment, bool] | Refusal]:
+async def _start(requests: Sequence[_Begin]) -> Sequence[tuple[Payment, bool] | Refusal]:
     """One batch: payment and attempt rows for all that collide with nothing, then an answer for each."""
     first_look_s = settings.current().payment_timeout_s + 2
-    unique = {wish.payment_id: wish for wish in reversed(wishes)}
-    made: set[UUID] = set()
-    try:
-        async with store.DB.transaction() as conn:
-            made = await store.insert_started(conn, list(unique.values()), payment_router.choose(), first_look_s)
-            known = await store.read_by_ids(conn, list(unique))
-            missing = [wish.order_id for wish in wishes if wish.payment_id not in known]
-            live = await store.read_live(conn, missing) if missing else {}
-    except OutcomeUnknown:
-        _FRESH.update(dict.fromkeys(made))
-        while len(_FRESH) > _MOST_FRESH:
-            del _FRESH[next(iter(_FRESH))]
-        raise
-    fresh = made | (_FRESH.keys() & unique.keys())
-    for key in fresh:
-        _FRESH.pop(key, None)
-    answers: list[tuple[Payment, bool] | Refusal] = []
-    for wish in wishes:
-        payment = known.get(wish.payment_id)
-        if payment is None:
-            other = live.get(wish.order_id)
-            detail = "Wait for it, or ask for the order; it says how the payment ended"
-            answers.append(errors.PaymentInProgress(detail, payment_id=other.payment_id if other else None))
-        elif payment.request_hash not in (wish.request_hash, rules.ABANDONED):
-            answers.append(IdempotencyKeyReused())
-        else:
-            answers.append((payment, wish.payment_id in fresh))
-            fresh.discard(wish.payment_id)
-    return answers
+    # The first of several for the same payment is the one whose mark it gets.
+    unique = {request.wish.payment_id: (request.wish, request.mark) for request in reversed(requests)}
+    known = await store.start(list(unique.values()), payment_router.choose(), first_look_s)
+    live: dict[UUID, Payment] = {}
+    if missing := [wish for wish, _ in unique.values() if wish.payment_id not in known]:
+        # Stopped by what another transaction committed meanwhile: the same payment, or another of the same order.
+        known |= await store.read_started([wish.payment_id for wish in missing])
+        live = await store.read_live([wish.order_id for wish in missing])
+    return [_begun(request, known.get(request.wish.payment_id), live) for request in requests]
 
 
-def _started(wish: Charge) -> Payment:
-    return Payment(
-        wish.payment_id, wish.order_id, wish.amount_minor, wish.currency, "processing", "", wish.request_hash, 1
-    )
+def _begun(
+    request: _Begin, found: tuple[Payment, UUID | None] | None, live: dict[UUID, Payment]
+) -> tuple[Payment, bool] | Refusal:
+    if found is None:
+        other = live.get(request.wish.order_id)
+        detail = "Wait for it, or ask for the order; it says how the payment ended"
+        return errors.PaymentInProgress(detail, payment_id=other.payment_id if other else None)
+    payment, mark = found
+    if payment.request_hash not in (request.wish.request_hash, rules.ABANDONED):
+        return IdempotencyKeyReused()
+    return payment, mark == request.mark
 
 
 async def _settle(known: Sequence[_Known]) -> Sequence[Payment | Refusal]:
     """One batch: what became known, by the tables in rules; facts for payments that are settled by it."""
     payment_ids = list({one.payment_id for one in known})
     async with store.DB.transaction() as conn:
-        payments = await store.lock_payments(conn, payment_ids)
-        attempts = {row["payment_id"]: row for row in await store.read_attempts(conn, payment_ids)}
+        locked = await store.lock_payments(conn, payment_ids)
+        payments = {key: payment for key, (payment, _) in locked.items()}
+        attempts = {key: attempt for key, (_, attempt) in locked.items() if attempt is not None}
         states = {key: row["state"] for key, row in attempts.items()}
         attempt_rows: dict[UUID, dict[str, object]] = {}
         payment_rows: dict[UUID, dict[str, object]] = {}
@@ -255,8 +243,7 @@ async def _settle(known: Sequence[_Known]) -> Sequence[Payment | Refusal]:
                 if changed.is_settled:
                     facts.append(_fact(changed, after, changed.code))
         if attempt_rows:
-            await store.write_settled(conn, list(attempt_rows.values()), list(payment_rows.values()))
-        await event_log.publish(conn, facts)
+            await store.write_settled(conn, list(attempt_rows.values()), list(payment_rows.values()), facts)
     return [payments[one.payment_id] for one in known]
 
 

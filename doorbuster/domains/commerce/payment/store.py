@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 from uuid import UUID
 
 import asyncpg
 
 from doorbuster.domains.commerce.payment.models import Charge, Payment
+from doorbuster.engines import event_log
 from doorbuster.platform import db
 from doorbuster.platform.db import Conn
 
@@ -17,31 +19,54 @@ _PAYMENT = "id, order_id, amount_minor, currency, state, code, request_hash, ver
 _ATTEMPT = "payment_id, number, provider, reference, idempotency_key, amount_minor, currency, state, provider_id"
 
 
-def _payment(row: asyncpg.Record) -> Payment:
+Started = dict[UUID, tuple[Payment, UUID | None]]
+"""Payments with the mark of the request that began them."""
+
+
+def _payment(row: Sequence[Any] | asyncpg.Record) -> Payment:
     return Payment(*row)
 
 
-async def insert_started(conn: Conn, charges: Sequence[Charge], provider: str, first_look_s: float) -> set[UUID]:
-    """Payments and their first attempts, for those that collide with nothing; returns which were made."""
-    rows = await conn.fetch(
-        "WITH made AS (INSERT INTO payment (id, order_id, customer_id, amount_minor, currency, request_hash, state)"
-        " SELECT payment_id, order_id, customer_id, amount_minor, currency, request_hash, 'processing'"
-        " FROM json_to_recordset($1::json) AS n(payment_id uuid, order_id uuid, customer_id uuid, amount_minor bigint,"
-        " currency text, request_hash text) ORDER BY payment_id ON CONFLICT DO NOTHING RETURNING *)"
-        " INSERT INTO attempt (payment_id, number, provider, reference, idempotency_key, amount_minor, currency, state,"
-        " next_inquiry_at) SELECT id, 1, $2, id || '.1', id || '.1', amount_minor, currency, 'sending',"
-        " clock_timestamp() + make_interval(secs => $3) FROM made RETURNING payment_id",
-        db.rows([
-            {
-                "payment_id": c.payment_id, "order_id": c.order_id, "customer_id": c.customer_id,
-                "amount_minor": c.amount_minor, "currency": c.currency, "request_hash": c.request_hash,
-            }
-            for c in charges
-        ]),
-        provider,
-        first_look_s,
-    )  # fmt: skip
-    return {row[0] for row in rows}
+_START = f"""
+WITH wished AS (
+    SELECT * FROM json_to_recordset($1::json) AS n(payment_id uuid, order_id uuid, customer_id uuid,
+           amount_minor bigint, currency text, request_hash text, mark uuid)),
+made AS (
+    INSERT INTO payment (id, order_id, customer_id, amount_minor, currency, request_hash, state, started_by)
+    SELECT payment_id, order_id, customer_id, amount_minor, currency, request_hash, 'processing', mark FROM wished
+     ORDER BY payment_id ON CONFLICT DO NOTHING RETURNING *),
+attempts AS (
+    INSERT INTO attempt (payment_id, number, provider, reference, idempotency_key, amount_minor, currency, state,
+                         next_inquiry_at)
+    SELECT id, 1, $2, id || '.1', id || '.1', amount_minor, currency, 'sending',
+           clock_timestamp() + make_interval(secs => $3) FROM made)
+SELECT {_PAYMENT}, started_by FROM made
+ UNION ALL
+SELECT {_PAYMENT}, started_by FROM payment WHERE id = ANY(ARRAY(SELECT payment_id FROM wished))
+"""
+
+
+async def start(charges: Sequence[tuple[Charge, UUID]], provider: str, first_look_s: float) -> Started:
+    """Payments and their first attempts, marked, for those that collide with nothing, in a transaction of their own.
+
+    Answers with every payment of these ids that was made or stood there before, and with its mark.
+    """
+    wished = [
+        {
+            "payment_id": c.payment_id, "order_id": c.order_id, "customer_id": c.customer_id,
+            "amount_minor": c.amount_minor, "currency": c.currency, "request_hash": c.request_hash, "mark": mark,
+        }
+        for c, mark in charges
+    ]  # fmt: skip
+    return _started(await DB.write(_START, db.rows(wished), provider, first_look_s))
+
+
+async def read_started(ids: Sequence[UUID]) -> Started:
+    return _started(await DB.fetch(f"SELECT {_PAYMENT}, started_by FROM payment WHERE id = ANY($1::uuid[])", ids))
+
+
+def _started(rows: Sequence[asyncpg.Record]) -> Started:
+    return {row[0]: (_payment(row[:8]), row[8]) for row in rows}
 
 
 async def read_by_ids(conn: Conn, ids: Sequence[UUID]) -> dict[UUID, Payment]:
@@ -49,9 +74,9 @@ async def read_by_ids(conn: Conn, ids: Sequence[UUID]) -> dict[UUID, Payment]:
     return {row[0]: _payment(row) for row in await conn.fetch(query, ids)}
 
 
-async def read_live(conn: Conn, order_ids: Sequence[UUID]) -> dict[UUID, Payment]:
+async def read_live(order_ids: Sequence[UUID]) -> dict[UUID, Payment]:
     """The live payment of each order, by order."""
-    rows = await conn.fetch(
+    rows = await DB.fetch(
         f"SELECT {_PAYMENT} FROM payment WHERE order_id = ANY($1::uuid[])"
         " AND state IN ('processing', 'unknown', 'succeeded', 'refunding')",
         order_ids,
@@ -59,28 +84,22 @@ async def read_live(conn: Conn, order_ids: Sequence[UUID]) -> dict[UUID, Payment
     return {row["order_id"]: _payment(row) for row in rows}
 
 
-async def lock_payments(conn: Conn, ids: Sequence[UUID]) -> dict[UUID, Payment]:
-    query = f"SELECT {_PAYMENT} FROM payment WHERE id = ANY($1::uuid[]) ORDER BY id FOR UPDATE"
-    return {row[0]: _payment(row) for row in await conn.fetch(query, ids)}
-
-
-async def read_attempts(conn: Conn, payment_ids: Sequence[UUID]) -> list[asyncpg.Record]:
-    """The last attempt of each payment; read under the payments' locks."""
-    return list(
-        await conn.fetch(
-            f"SELECT DISTINCT ON (payment_id) {_ATTEMPT} FROM attempt WHERE payment_id = ANY($1::uuid[])"
-            " ORDER BY payment_id, number DESC",
-            payment_ids,
-        )
-    )
+async def lock_payments(conn: Conn, ids: Sequence[UUID]) -> dict[UUID, tuple[Payment, asyncpg.Record | None]]:
+    """Lock these payments and read each with its last attempt; one that was abandoned has none."""
+    rows = await conn.fetch("SELECT * FROM lock_payments($1)", ids)
+    return {row[0]: (_payment(row[:8]), row[8]) for row in rows}
 
 
 async def write_settled(
-    conn: Conn, attempts: Sequence[dict[str, object]], payments: Sequence[dict[str, object]]
+    conn: Conn,
+    attempts: Sequence[dict[str, object]],
+    payments: Sequence[dict[str, object]],
+    facts: Sequence[event_log.Fact] = (),
 ) -> None:
-    """What attempts and payments came to; their rows are locked, so the order of the two does not matter."""
+    """What attempts and payments came to, and the facts; the rows are locked, so the order of the parts is free."""
     await conn.execute(
-        "WITH attempts AS (UPDATE attempt a SET state = n.state, code = n.code,"
+        f"WITH facts AS ({event_log.insert_facts('$3')}),"
+        " attempts AS (UPDATE attempt a SET state = n.state, code = n.code,"
         " provider_id = CASE WHEN n.provider_id = '' THEN a.provider_id ELSE n.provider_id END"
         " FROM json_to_recordset($1::json) AS n(payment_id uuid, number int, state text, provider_id text, code text)"
         " WHERE a.payment_id = n.payment_id AND a.number = n.number)"
@@ -88,6 +107,7 @@ async def write_settled(
         " FROM json_to_recordset($2::json) AS n(id uuid, state text, code text, version bigint) WHERE p.id = n.id",
         db.rows(attempts),
         db.rows(payments),
+        event_log.as_parameter(facts),
     )
 
 

@@ -105,6 +105,18 @@ class Books:
     """Entries that an earlier run of these requests has committed."""
     entries: list[Entry] = field(default_factory=list)
 
+    @property
+    def is_touched(self) -> bool:
+        """Whether there is anything to write."""
+        rows = (self.touched_options, self.touched_deals, self.touched_reservations, self.new_reservations)
+        return any(rows) or bool(self.entries)
+
+    def seal(self) -> None:
+        """No more decisions: raise the version of each deal's allotments that was touched."""
+        for deal_id in self.touched_deals:
+            for row in self.allotments[deal_id].values():
+                row.version += 1
+
     def shift(self, option_id: UUID, *, on_hand: int = 0, reserved: int = 0, allotted: int = 0, sold: int = 0) -> None:
         """Move counts of an option and of its item together; their sums can therefore never part."""
         option = self.options[option_id]

@@ -211,8 +211,9 @@ async def _run(operations: Sequence[Operation], *, all_or_none: bool = False) ->
                 for answer in answers:
                     if isinstance(answer, Refusal):
                         raise _Refused(answer)
-            await store.write_books(conn, books)
-            await event_log.publish(conn, _facts(books))
+            if books.is_touched:
+                books.seal()
+                await store.write_books(conn, books, _facts(books))
         return answers
     except _Refused as refused:
         raise refused.refusal from None

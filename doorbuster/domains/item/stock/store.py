@@ -13,6 +13,7 @@ from uuid import UUID
 import asyncpg
 
 from doorbuster.domains.item.stock.books import AllotmentRow, Books, Count, ReservationRow
+from doorbuster.engines import event_log
 from doorbuster.platform import db
 from doorbuster.platform.db import Conn
 
@@ -82,14 +83,11 @@ def _count(row: asyncpg.Record) -> Count:
     return Count(row["on_hand"], row["reserved"], row["allotted"], row["sold"], row["version"], row["item_id"])
 
 
-async def write_books(conn: Conn, books: Books) -> None:
-    """Write everything the batch changed: one set-based statement per table, all in one round trip.
+async def write_books(conn: Conn, books: Books, facts: Sequence[event_log.Fact]) -> None:
+    """Write everything the batch changed and publish its facts: one set-based statement per table, in one round trip.
 
     Every row written is locked, or new; so the order in which PostgreSQL runs the parts does not matter.
     """
-    for deal_id in books.touched_deals:
-        for row in books.allotments[deal_id].values():
-            row.version += 1
     allotments = [row for deal_id in books.touched_deals for row in books.allotments[deal_id].values()]
     options = {key: books.options[key] for key in books.touched_options}
     items = {count.item_id: books.items[count.item_id] for count in options.values()}
@@ -103,6 +101,7 @@ async def write_books(conn: Conn, books: Books) -> None:
         db.rows([books.reservations[key] for key in books.new_reservations]),
         db.rows([books.reservations[key] for key in books.touched_reservations - books.new_reservations]),
         db.rows(books.entries),
+        event_log.as_parameter(facts),
     )
 
 
@@ -145,7 +144,9 @@ made AS (
     INSERT INTO reservation ({_RESERVATION}) SELECT {_RESERVATION} FROM {_RESERVATIONS.format("$6")}),
 changed AS (
     UPDATE reservation r SET state = n.state, created_at = n.created_at, expires_at = n.expires_at
-      FROM {_RESERVATIONS.format("$7")} WHERE r.id = n.id)
+      FROM {_RESERVATIONS.format("$7")} WHERE r.id = n.id),
+facts AS (
+    {event_log.insert_facts("$9")})
 INSERT INTO stock_entry (id, option_id, delta, reason, by_whom)
 SELECT * FROM json_to_recordset($8::json) AS n(id uuid, option_id uuid, delta bigint, reason text, by_whom uuid)
 """
