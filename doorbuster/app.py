@@ -47,7 +47,8 @@ from doorbuster.platform import calls, db, settings, telemetry
 from doorbuster.platform.calls import SYSTEM
 from doorbuster.platform.errors import Refusal, Unavailable
 from doorbuster.platform.http import ctx_from, render_error, require_role
-from doorbuster.platform.lean import AsgiApp, with_lean_routes
+from doorbuster.platform.lean import with_lean_routes
+from doorbuster.platform.rsgi import RsgiApp, serve_asgi
 from doorbuster.surfaces.storefront import Check, Health
 from doorbuster.surfaces.storefront import routes as storefront_routes
 
@@ -162,9 +163,9 @@ def create_app() -> Litestar:
     )
 
 
-def create_asgi() -> AsgiApp:
+def create_served(framework: Litestar) -> RsgiApp:
     """What a worker serves: the hot routes leanly, everything else through the framework."""
-    return with_lean_routes(create_app(), order_routes.LEAN_ROUTES)
+    return with_lean_routes(serve_asgi(framework), order_routes.LEAN_ROUTES)
 
 
 async def _health() -> Health:
@@ -210,16 +211,17 @@ async def serve(socket: Path) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     socket.unlink(missing_ok=True)
-    app = create_asgi()
+    framework = create_app()
     _tame_garbage_collector()
     server = Server(
-        app, uds=socket, interface=Interfaces.ASGI, backlog=1024, backpressure=2048, log_enabled=False,
-        websockets=False,
+        create_served(framework), uds=socket, interface=Interfaces.RSGI, backlog=1024, backpressure=2048,
+        log_enabled=False, websockets=False,
     )  # fmt: skip
-    serving = asyncio.create_task(server.serve())
-    await asyncio.wait([serving, asyncio.create_task(stop.wait())], return_when=asyncio.FIRST_COMPLETED)
-    server.stop()  # type: ignore[no-untyped-call]
-    await serving
+    async with framework.lifespan():
+        serving = asyncio.create_task(server.serve())
+        await asyncio.wait([serving, asyncio.create_task(stop.wait())], return_when=asyncio.FIRST_COMPLETED)
+        server.stop()  # type: ignore[no-untyped-call]
+        await serving
     socket.unlink(missing_ok=True)
 
 

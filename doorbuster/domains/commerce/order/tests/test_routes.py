@@ -8,7 +8,6 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID, uuid4
 
-import httpx
 import pytest
 
 from doorbuster.domains.commerce.order.routes import LEAN_ROUTES
@@ -17,6 +16,8 @@ from doorbuster.domains.item import price, stock
 from doorbuster.platform import ids
 from doorbuster.platform.calls import SYSTEM
 from doorbuster.platform.lean import with_lean_routes
+from doorbuster.platform.rsgi import serve_asgi
+from doorbuster.platform.tests.serving import served as served_by
 
 ORDER = "/api/v1/order"
 JSON = "application/json"
@@ -27,8 +28,7 @@ Wish = dict[str, Any]
 @pytest.fixture
 async def served(api: Any) -> AsyncIterator[Any]:
     """The API as a worker serves it: the hot route leanly, all else by the framework."""
-    app = with_lean_routes(api._client._transport.app, LEAN_ROUTES)
-    async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://shop") as client:
+    async with served_by(with_lean_routes(serve_asgi(api._client._transport.app), LEAN_ROUTES)) as client:
         yield type(api)(client, {})
 
 
