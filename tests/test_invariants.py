@@ -113,7 +113,7 @@ PLANTED: dict[tuple[str, str], tuple[str, ...]] = {
         _PAYMENT.format("refunding"), _ATTEMPT.format("succeeded", 700), _REFUND.format(701, "sending"),
     ),
     ("payment", "refunded_has_refund"): (
-        _PAYMENT.format("refunded"), _ATTEMPT.format("succeeded", 700), _REFUND.format(700, "refused"),
+        _PAYMENT.format("refunded"), _ATTEMPT.format("succeeded", 700), _REFUND.format(700, "sending"),
     ),
     ("catalog", "something_to_buy"): (_ITEM.format(1),),
     ("catalog", "options_fit_names"): (_ITEM.format(1), _OPTION_OF_ITEM.format("{}", 0)),

@@ -96,10 +96,18 @@ async def test_a_provider_that_is_down_leaves_an_order_that_can_be_paid_later(sa
     sandbox.stop()
     try:
         placed = await order.place(buyer, story.wish(here, 1, card="tok_visa"))
+        paying = story.again(buyer)
+        with pytest.raises(order.PaymentUnavailable) as first:
+            await order.pay(paying, placed.id, CARD)
     finally:
         sandbox.start()
     assert placed.state == "awaiting_payment"
-    assert placed.payment is not None and placed.payment.state == "failed"
+    assert placed.payment is not None
+    assert (placed.payment.state, placed.payment.code) == ("failed", "unreachable")
+    assert (first.value.status, str(first.value.members["order_id"])) == (503, str(placed.id))
+    with pytest.raises(order.PaymentUnavailable) as again:
+        await order.pay(paying, placed.id, CARD)
+    assert again.value.members == first.value.members, "the same key is answered alike, though the provider is back"
     assert (await order.pay(story.again(buyer), placed.id, CARD)).state == "paid"
     assert await story.money(sandbox, dsn, placed.id) == (story.PRICE, 0)
 

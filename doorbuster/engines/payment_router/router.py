@@ -116,7 +116,8 @@ async def _send(provider: str, operation: str, call: HttpCall) -> HttpAnswer | R
             return HttpAnswer(answer.status, bytes(body))
     except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
         # Neither could a connection be made nor had a byte of the request been written.
-        return Result(Outcome.NOT_SENT, code=type(error).__name__)
+        _LOG.warning("provider_unreachable", provider=provider, operation=operation, why=type(error).__name__)
+        return Result(Outcome.NOT_SENT, code="unreachable")
     except (TimeoutError, aiohttp.ClientError, OSError, ValueError) as error:
         return Result(Outcome.UNKNOWN, code=type(error).__name__)
     finally:

@@ -4,7 +4,13 @@ It promises: the same key gives the same order and answer; nothing a crash leave
 that was answered exists. It decides nothing about stock or prices itself.
 """
 
-from doorbuster.domains.commerce.order.errors import NotCancellable, NotPayable, PaymentDeclined, PriceChanged
+from doorbuster.domains.commerce.order.errors import (
+    NotCancellable,
+    NotPayable,
+    PaymentDeclined,
+    PaymentUnavailable,
+    PriceChanged,
+)
 from doorbuster.domains.commerce.order.events import OrderFact
 from doorbuster.domains.commerce.order.models import Cancel, Order, Pay, Place, ShipTo, Step, WishedLine
 from doorbuster.domains.commerce.order.service import (
@@ -19,7 +25,7 @@ from doorbuster.domains.commerce.order.service import (
 )
 
 __all__ = [
-    "Cancel", "NotCancellable", "NotPayable", "Order", "OrderFact", "Pay", "PaymentDeclined", "Place", "PriceChanged",
-    "ShipTo", "Step", "WishedLine", "cancel", "get_order", "list_orders", "pay", "place", "release_orphans", "sweep",
-    "timeline",
+    "Cancel", "NotCancellable", "NotPayable", "Order", "OrderFact", "Pay", "PaymentDeclined", "PaymentUnavailable",
+    "Place", "PriceChanged", "ShipTo", "Step", "WishedLine", "cancel", "get_order", "list_orders", "pay", "place",
+    "release_orphans", "sweep", "timeline",
 ]  # fmt: skip

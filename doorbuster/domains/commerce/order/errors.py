@@ -21,5 +21,9 @@ class PaymentDeclined(Refusal):
     code, status, title = "payment_declined", 402, "The payment was declined"
 
 
+class PaymentUnavailable(Refusal):
+    code, status, title = "payment_unavailable", 503, "The payment provider can not be reached; nothing was taken"
+
+
 class PlacedTooLate(Refusal):
     code, status, title = "placed_too_late", 409, "The hold was given up before the order was written"

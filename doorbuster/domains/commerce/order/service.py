@@ -20,6 +20,7 @@ from doorbuster.platform.errors import IdempotencyKeyReused, InvalidRequest, Not
 _ENCODER = msgspec.json.Encoder()
 _WAIT_S = 15.0
 _POLL_S = 0.05
+_RETRY_AFTER_S = 5
 _OLD = timedelta(seconds=journal.PLACE_WITHIN_S)
 
 
@@ -113,8 +114,8 @@ async def _write_and_pay(ctx: Ctx, placement: Placement, reservation: stock.Rese
 async def pay(ctx: Ctx, order_id: UUID, wish: Pay) -> Order:
     """Pay an order that awaits payment. The same key answers with the same payment's outcome.
 
-    Refuses with NotPayable, PaymentInProgress (naming the live payment), PaymentDeclined (the order still awaits
-    payment and may be paid with another instrument and key), IdempotencyKeyReused, NotFound.
+    Refuses with NotPayable, PaymentInProgress (naming the live payment), PaymentDeclined or PaymentUnavailable (the
+    order still awaits payment and may be paid with another key), IdempotencyKeyReused, NotFound.
     """
     row = await _own(ctx, order_id)
     payment_id = ids.derived_id("payment", str(order_id), "key", ctx.idempotency_key)
@@ -139,7 +140,7 @@ async def pay(ctx: Ctx, order_id: UUID, wish: Pay) -> Order:
     paid = await payment.charge(ctx, process.charge_of(written.row, wish.instrument, request_hash))
     row = await process.settle(ctx, written.row, paid)
     if row.payment_id == payment_id and row.event in ("declined", "failed"):
-        raise _declined(row)
+        raise _not_paid(row)
     return _render(row)
 
 
@@ -235,7 +236,7 @@ async def _payment_answer(ctx: Ctx, order_id: UUID, payment_id: UUID, request_ha
             if step.event != "pay" and step.state in rules.ANSWERS:
                 row = (await store.read_orders([order_id]))[order_id]
                 if step.event in ("declined", "failed"):
-                    raise _declined(_row_at(row, step))
+                    raise _not_paid(_row_at(row, step))
                 return _render_at(row, step)
         if waited >= _WAIT_S:
             raise Unavailable("This payment is still being settled", retry_after_s=2)
@@ -243,7 +244,15 @@ async def _payment_answer(ctx: Ctx, order_id: UUID, payment_id: UUID, request_ha
         waited += _POLL_S
 
 
-def _declined(row: OrderRow) -> errors.PaymentDeclined:
+def _not_paid(row: OrderRow) -> Refusal:
+    """Why the order's last payment came to nothing: the card, or nobody could be asked."""
+    if row.event == "failed" and row.code in payment.NOT_THE_CARD:
+        return errors.PaymentUnavailable(
+            "The order still awaits payment: try again shortly with a new Idempotency-Key",
+            order_id=row.id,
+            payment_id=row.payment_id,
+            retry_after_s=_RETRY_AFTER_S,
+        )
     return errors.PaymentDeclined(
         "The order still awaits payment: try another card with a new Idempotency-Key",
         decline_code=row.code,

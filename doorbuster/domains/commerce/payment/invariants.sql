@@ -14,7 +14,7 @@ SELECT p.id FROM payment p JOIN attempt a ON a.payment_id = p.id
  WHERE (a.amount_minor, a.currency) IS DISTINCT FROM (p.amount_minor, p.currency);
 
 -- refund_cannot_exceed_capture: what goes back is at most what came in.
-SELECT p.id FROM payment p JOIN refund r ON r.payment_id = p.id AND r.state <> 'refused'
+SELECT p.id FROM payment p JOIN refund r ON r.payment_id = p.id
  GROUP BY p.id, p.amount_minor, r.provider_id HAVING sum(r.amount_minor) > p.amount_minor;
 
 -- refunded_has_refund: a refunded payment has a refund that succeeded.

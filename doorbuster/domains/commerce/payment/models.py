@@ -10,6 +10,10 @@ import msgspec
 PaymentState = Literal["processing", "unknown", "succeeded", "declined", "failed", "refunding", "refunded"]
 
 
+NOT_THE_CARD = frozenset({"unreachable", "never_started", "superseded", "not_found"})
+"""Codes of failed payments in which the buyer's card had no part: the provider could not be asked, or never was."""
+
+
 class Charge(msgspec.Struct, frozen=True):
     """Take this much for this order, once per `payment_id`. The instrument is never stored."""
 

@@ -8,6 +8,8 @@ from uuid import UUID
 
 import asyncpg
 import msgspec
+import structlog
+from prometheus_client import Counter
 
 from doorbuster.domains.commerce.payment import errors, events, rules, store
 from doorbuster.domains.commerce.payment.models import Charge, Payment
@@ -18,7 +20,10 @@ from doorbuster.platform.batching import Batcher
 from doorbuster.platform.calls import Ctx, command, query
 from doorbuster.platform.errors import IdempotencyKeyReused, NotFound, Refusal
 
+_LOG = structlog.get_logger("payment")
 _AT_ONCE = 16
+_REFUSED_PAUSE_S = 3_600.0
+REFUSED = Counter("doorbuster_refunds_refused_total", "Refunds a provider refused: a person should look", ["provider"])
 
 
 class _Known(msgspec.Struct, frozen=True):
@@ -137,25 +142,31 @@ async def _send_refund(row: asyncpg.Record) -> None:
     order = RefundOrder(
         provider=row["provider"],
         reference=str(row["payment_id"]),
-        idempotency_key=str(row["id"]),
+        # After a refusal a new key: the old one would replay the refusal for ever.
+        idempotency_key=str(row["id"]) if row["refusals"] == 0 else f"{row['id']}.{row['refusals']}",
         provider_charge_id=row["provider_id"],
         amount_minor=row["amount_minor"],
         currency=row["currency"],
     )
     result = await payment_router.refund(order)
     if result.outcome is Outcome.SUCCEEDED:
-        await _settle_refund(row, "succeeded", "")
+        await _settle_refund(row)
     elif result.outcome is Outcome.NOT_EXECUTED:
-        await _settle_refund(row, "refused", result.code)
+        REFUSED.labels(row["provider"]).inc()
+        _LOG.error(
+            "refund_refused", payment_id=str(row["payment_id"]), refund_id=str(row["id"]), code=result.code,
+            what_to_do="look at the charge at the provider; it is asked again every hour until it pays",
+        )  # fmt: skip
+        await store.refuse_refund(row["id"], row["refusals"], result.code, _REFUSED_PAUSE_S)
     else:
         await store.retry_refund_at_once(row["id"], 2.0)
 
 
-async def _settle_refund(row: asyncpg.Record, state: str, code: str) -> None:
+async def _settle_refund(row: asyncpg.Record) -> None:
     async with store.DB.transaction() as conn:
         payment, _ = (await store.lock_payments(conn, [row["payment_id"]]))[row["payment_id"]]
-        await store.settle_refund(conn, row["id"], state, code)
-        if state == "succeeded" and payment.state == "refunding":
+        await store.settle_refund(conn, row["id"])
+        if payment.state == "refunding":
             await store.write_settled(conn, [], [_changed(payment, "refunded", "")], [_fact(payment, "refunded", "")])
 
 

@@ -150,14 +150,27 @@ async def take_refunds_to_send(limit: int, payment_id: UUID | None = None) -> li
         " + make_interval(secs => 15 + least(60, 2 ^ least(tries, 10)))"
         " WHERE id = ANY(ARRAY(SELECT id FROM refund WHERE state = 'sending' AND next_try_at <= now()"
         "   AND ($2::uuid IS NULL OR payment_id = $2) ORDER BY next_try_at LIMIT $1 FOR UPDATE SKIP LOCKED))"
-        " RETURNING id, payment_id, provider, provider_id, amount_minor, currency",
+        " RETURNING id, payment_id, provider, provider_id, amount_minor, currency, refusals",
         limit,
         payment_id,
     )
 
 
-async def settle_refund(conn: Conn, refund_id: UUID, state: str, code: str) -> None:
-    await conn.execute("UPDATE refund SET state = $2, code = $3 WHERE id = $1", refund_id, state, code)
+async def settle_refund(conn: Conn, refund_id: UUID) -> None:
+    await conn.execute("UPDATE refund SET state = 'succeeded', code = '' WHERE id = $1", refund_id)
+
+
+async def refuse_refund(refund_id: UUID, refusals: int, code: str, pause_s: float) -> None:
+    """The provider refused the try that followed `refusals` refusals; the next one is made under another key."""
+    await DB.fetch(
+        "UPDATE refund SET refusals = $2 + 1, code = $3,"
+        " next_try_at = clock_timestamp() + make_interval(secs => $4)"
+        " WHERE id = $1 AND state = 'sending' AND refusals = $2 RETURNING id",
+        refund_id,
+        refusals,
+        code,
+        pause_s,
+    )
 
 
 async def retry_refund_at_once(refund_id: UUID, pause_s: float) -> None:

@@ -6,11 +6,12 @@ import asyncio
 from typing import Any
 
 import asyncpg
+import httpx
 import msgspec
 import pytest
 
 from doorbuster.domains.commerce import payment
-from doorbuster.domains.commerce.payment import service
+from doorbuster.domains.commerce.payment import service, store
 from doorbuster.engines import payment_router
 from doorbuster.engines.embedded import PostgresServer
 from doorbuster.engines.payment_router import Outcome, Result
@@ -138,3 +139,26 @@ async def test_one_attempt_that_can_not_be_asked_about_does_not_keep_refunds_bac
 
 async def test_a_payment_that_never_began_is_not_found() -> None:
     assert await payment.find(SYSTEM, ids.uuid7()) is None
+
+
+async def test_a_refund_that_the_provider_refuses_is_asked_for_again_under_a_new_key(sandbox: Any) -> None:
+    wish = charge()
+    await payment.charge(SYSTEM, wish)
+    (taken,) = await sandbox.charges(f"{wish.payment_id}.1")
+    headers = {"authorization": f"Bearer {sandbox.secret}", "idempotency-key": "by-hand"}
+    body = {"charge_id": taken["id"], "amount_minor": 700, "reference": "by-hand"}
+    async with httpx.AsyncClient() as client:
+        assert (await client.post(f"{sandbox.url}/v1/refunds", json=body, headers=headers)).status_code == 200
+    refused = service.REFUSED.labels("sandbox")._value.get()
+    for tries in (1, 2):
+        assert (await payment.give_back(SYSTEM, wish.payment_id, "test")).state == "refunding"
+        assert service.REFUSED.labels("sandbox")._value.get() == refused + tries
+        row = await store.DB.fetchrow(
+            "SELECT state, refusals, code, next_try_at > now() + interval '55 minutes' FROM refund"
+            " WHERE payment_id = $1",
+            wish.payment_id,
+        )
+        assert row is not None
+        assert tuple(row) == ("sending", tries, "refund_exceeds_capture", True)
+        await store.DB.write("UPDATE refund SET next_try_at = now() WHERE payment_id = $1", wish.payment_id)
+    await store.DB.write("UPDATE refund SET next_try_at = 'infinity' WHERE payment_id = $1", wish.payment_id)
