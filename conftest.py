@@ -18,7 +18,7 @@ from uuid import UUID, uuid4
 import httpx
 import pytest
 
-from doorbuster import demo, provision
+from doorbuster import demo, invariants, provision
 from doorbuster.app import create_app
 from doorbuster.domains.user.account import keys
 from doorbuster.engines.embedded import PostgresServer, temporary_postgres
@@ -95,6 +95,12 @@ def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
     running = Sandbox(tmp_path_factory.mktemp("psp"))
     yield running
     running.stop()
+
+
+@pytest.fixture(scope="session")
+def dsn(postgres: PostgresServer) -> str:
+    """The shop's database as its superuser."""
+    return postgres.dsn(database=provision.DATABASE)
 
 
 @pytest.fixture(scope="session")
@@ -178,3 +184,12 @@ async def api(shop: Settings) -> AsyncIterator[Api]:
         yield Api(client, {})
     leave.set()
     await living
+
+
+@pytest.fixture(scope="module")
+async def sound_books(dsn: str, shop: Settings, sandbox: Sandbox) -> AsyncIterator[None]:
+    """After all tests of a file that asks for this, every invariant holds."""
+    yield
+    await sandbox.faults()
+    _, breaches = await invariants.check(dsn)
+    assert breaches == []

@@ -14,9 +14,8 @@ from pathlib import Path
 
 import msgspec
 
-from doorbuster import provision
+from doorbuster import client, provision
 from doorbuster.engines.embedded import DataPaths, PostgresServer, kept_password, read_state, stop_running
-from doorbuster.surfaces.cli import client
 
 START_WITHIN_S = 90.0
 _TRIES = 3

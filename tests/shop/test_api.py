@@ -12,11 +12,10 @@ import asyncpg
 import httpx
 import pytest
 
-from doorbuster import map
+from doorbuster import client, map
 from doorbuster.drills.bench import measure
 from doorbuster.drills.temporary_shop import DrilledShop
 from doorbuster.map import Access
-from doorbuster.surfaces.cli import client
 
 SOME_ID = "01a2051b-6a3a-744d-ad72-29b734d4f0c4"
 

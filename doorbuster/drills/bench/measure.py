@@ -16,6 +16,7 @@ from uuid import UUID, uuid4
 import asyncpg
 import msgspec
 
+from doorbuster import client
 from doorbuster.domains.item import stock
 from doorbuster.drills import load
 from doorbuster.drills.temporary_shop import DrilledShop
@@ -24,7 +25,6 @@ from doorbuster.drills.timedeal.hot_item import put_on_sale
 from doorbuster.engines.embedded import binary, pss_tree_bytes, read_state
 from doorbuster.platform import db, settings
 from doorbuster.platform.calls import SYSTEM
-from doorbuster.surfaces.cli import client
 
 SHOPPERS = 256
 OPTIONS = 6

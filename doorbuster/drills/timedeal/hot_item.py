@@ -12,9 +12,9 @@ from typing import Any
 import aiohttp
 import msgspec
 
+from doorbuster.client import Client
 from doorbuster.drills.temporary_shop import DrilledShop
 from doorbuster.drills.timedeal.crowd_plan import CURRENCY, DEAL_PRICE_MINOR, LIST_PRICE_MINOR, Crowd, Sale
-from doorbuster.surfaces.cli.client import Client
 
 _TIMEOUT = aiohttp.ClientTimeout(total=20)
 _PAGE = 1_000

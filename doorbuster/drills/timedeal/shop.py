@@ -12,6 +12,7 @@ from pathlib import Path
 import asyncpg
 import msgspec
 
+from doorbuster import client
 from doorbuster.drills.load import Progress, Result, RunningLoad, run_process
 from doorbuster.drills.temporary_shop import DrilledShop
 from doorbuster.drills.timedeal import answers as told
@@ -20,7 +21,6 @@ from doorbuster.drills.timedeal import chaos, crowd_plan, hot_item, probes
 from doorbuster.drills.timedeal.crowd_plan import Crowd, Sale
 from doorbuster.drills.timedeal.shop_findings import Audit, Figures, Kill, Probes, ShopReport
 from doorbuster.drills.timedeal.shop_marks import shop_marks
-from doorbuster.surfaces.cli import client
 
 OVERRIDES = {"payment_timeout_s": 2.5}
 """Settings of a drill's own shop: what became of a payment is asked about soon, so that the drill ends soon."""

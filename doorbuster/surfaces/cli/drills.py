@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from doorbuster import client
 from doorbuster.drills.load import LoadFailed
 from doorbuster.drills.load import Progress as LoadProgress
 from doorbuster.drills.temporary_shop import ShopDidNotStart, running_shop, temporary_shop
@@ -26,7 +27,6 @@ from doorbuster.drills.timedeal.chaos import KillFailed
 from doorbuster.drills.timedeal.findings import BeforeReport, Mark
 from doorbuster.drills.timedeal.shop_findings import ShopReport
 from doorbuster.engines.embedded import StartError, temporary_postgres
-from doorbuster.surfaces.cli import client
 
 _OUT = Console()
 _ERR = Console(stderr=True)

@@ -9,8 +9,8 @@ from typing import Any
 import msgspec
 
 from doorbuster import demo
+from doorbuster.client import Client
 from doorbuster.demo import deals
-from doorbuster.surfaces.cli.client import Client
 from doorbuster.surfaces.cli.shopify_csv import Product, read_products
 
 _ITEMS_AT_ONCE = 2_000

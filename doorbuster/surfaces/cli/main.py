@@ -15,7 +15,7 @@ from rich.panel import Panel
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from doorbuster import __version__, invariants, provision, single_machine
+from doorbuster import __version__, client, invariants, provision, single_machine
 from doorbuster.engines.embedded import (
     DataPaths,
     PostgresServer,
@@ -34,7 +34,7 @@ from doorbuster.engines.embedded import (
     run as run_supervised,
 )
 from doorbuster.platform.money import is_currency
-from doorbuster.surfaces.cli import client, drills, load_catalog, map_picture, shopify_csv
+from doorbuster.surfaces.cli import drills, load_catalog, map_picture, shopify_csv
 from doorbuster.surfaces.cli.bench import bench
 
 app = typer.Typer(

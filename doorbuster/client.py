@@ -1,4 +1,4 @@
-"""The command line's way into a running shop: its URL, its CA and a token from its own key."""
+"""The way of our own tools (command line, drills, tests) into a running shop: its URL, its CA, a token of its key."""
 
 from __future__ import annotations
 
