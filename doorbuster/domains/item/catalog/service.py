@@ -104,6 +104,8 @@ async def replace_item(ctx: Ctx, item_id: UUID, expected_version: int, draft: It
             await _put(conn, [after])
         except asyncpg.UniqueViolationError as error:
             raise HandleTaken(handle=draft.handle) from error
+    # An item that was taken off sale must not be sold for longer than it takes price to hear of it.
+    event_log.nudge(events.TOPIC)
     return after
 
 
