@@ -55,8 +55,11 @@ def test_default_title_means_no_options(option: str) -> None:
 
 def test_images_stand_by_position_and_each_link_once() -> None:
     head = "Handle,Title,Variant Price,Option1 Name,Option1 Value,Image Src,Image Position,Image Alt Text\n"
-    result = read(head + "a,A,1,Size,S,/back.png,2,Back\na,,1,,M,/front.png,1,Front\na,,1,,L,/back.png,3,Again\n")
-    assert result.products[0].images == (Image("/front.png", 1, "Front"), Image("/back.png", 2, "Back"))
+    result = read(
+        head
+        + "a,A,1,Size,S,https://x.test/b,2,Back\na,,1,,M,https://x.test/f,1,Front\na,,1,,L,https://x.test/b,3,Again\n"
+    )
+    assert result.products[0].images == (Image("https://x.test/f", 1, "Front"), Image("https://x.test/b", 2, "Back"))
 
 
 def test_interleaved_handles_are_merged_in_order_of_first_row() -> None:
@@ -71,7 +74,7 @@ def test_interleaved_handles_are_merged_in_order_of_first_row() -> None:
         ("USD", "70368744177.64", 7_036_874_417_764),
         ("KRW", "189000", 189_000),
         ("KRW", "189000.00", 189_000),
-        ("JPY", "0", 0),
+        ("JPY", "1", 1),
         ("KWD", "1.234", 1234),
         ("CLF", "1.0001", 10_001),
     ],
@@ -87,7 +90,7 @@ def test_price_is_exact_in_minor_units_of_the_currency(currency: str, text: str,
         ("USD", t)
         for t in ["12.345", "1.000", "-1", "NaN", "inf", "1e3", '"1,000"', '"1,5"', "1 000", "$5", "٣", "9" * 17]
     ]
-    + [("KRW", "10.50"), ("KRW", "1.000"), ("KWD", "1.2345"), ("USD", "")],
+    + [("KRW", "10.50"), ("KRW", "1.000"), ("KWD", "1.2345"), ("USD", ""), ("USD", "0.00"), ("JPY", "0")],
 )
 def test_bad_price_names_line_and_column(currency: str, text: str) -> None:
     result = short("ok,Fine,,,1,1,", f"bad,Bad,,,{text},1,", currency=currency)

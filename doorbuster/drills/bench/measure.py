@@ -61,7 +61,9 @@ async def durability(dsn: str) -> dict[str, str]:
 
 def pgbench_single_row(shop: DrilledShop, seconds: int) -> float:
     """Transactions per second of `UPDATE … WHERE id = 1` by 32 clients: the limit of one transaction per order."""
-    environment = {**os.environ, "PGPASSWORD": shop.server.superuser_password}
+    environment = os.environ | {
+        "PGPASSWORD": shop.server.superuser_password, "PGOPTIONS": "-c client_min_messages=warning",
+    }  # fmt: skip
     where = ["-h", str(shop.server.socket_dir), "-U", "postgres", "postgres"]
     table = "CREATE TABLE IF NOT EXISTS bench_hot (id int PRIMARY KEY, n bigint);"
     fill = "INSERT INTO bench_hot VALUES (1, 0) ON CONFLICT DO NOTHING"

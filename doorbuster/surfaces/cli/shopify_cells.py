@@ -56,6 +56,14 @@ def price_minor(text: str, currency: str) -> int:
     return int(amount)
 
 
+def selling_price_minor(text: str, currency: str) -> int:
+    """`price_minor` of something that is sold: one unit at least. Raises `BadCell`, also for an empty cell."""
+    minor = price_minor(text or "0", currency)
+    if minor == 0:
+        raise BadCell("the price is missing or zero; this shop sells nothing for nothing")
+    return minor
+
+
 def quantity(text: str) -> int:
     """Pieces in stock; an empty cell is 0. Raises `BadCell`."""
     if not text:
@@ -127,13 +135,12 @@ def is_active(text: str) -> bool:
 
 
 def url(text: str) -> str:
-    """A link to a picture: http(s), or a path on this shop. Raises `BadCell`: `javascript:` must never reach a page."""
+    """A link to a picture: https, or a picture of this shop, as the catalogue takes it. Raises `BadCell`."""
     if len(text) > _MAX_URL:
         raise BadCell(f"the link has {len(text)} characters; at most {_MAX_URL}")
-    on_this_shop = text.startswith("/") and not text.startswith(("//", "/\\"))
-    if not on_this_shop and not text.casefold().startswith(("https://", "http://")):
-        raise BadCell(f"{_shown(text)} is not a link; it begins with https://, http:// or /")
-    if any(c.isspace() or c in '<>"`\\' for c in text):
+    if not text.startswith(("https://", "/api/v1/catalog/media/")):
+        raise BadCell(f"{_shown(text)} is not a link to a picture; it begins with https://")
+    if any(c <= " " or c == "\x7f" or c in "<>\"'`\\" for c in text):
         raise BadCell(f"{_shown(text)} holds a space, quote or bracket; write it as %20 and so on")
     return text
 

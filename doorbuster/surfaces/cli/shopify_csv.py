@@ -55,7 +55,7 @@ class Variant(msgspec.Struct, frozen=True):
 
 
 class Image(msgspec.Struct, frozen=True):
-    """A picture of a product by link (http, https or a path on this shop)."""
+    """A picture of a product by link (https, or a picture of this shop)."""
 
     url: str
     position: int
@@ -323,12 +323,10 @@ class _Draft:
             self._is_full = True
             return
         values = self._values(row)
-        if not row.text("price"):
-            row.problem("price", "a variant needs a price")
         variant = Variant(
             option_values=values or (),
             sku=row.parsed("sku", cells.line_of_text, ""),
-            price_minor=row.parsed("price", lambda text: cells.price_minor(text or "0", row.currency), 0),
+            price_minor=row.parsed("price", lambda text: cells.selling_price_minor(text, row.currency), 1),
             compare_at_minor=row.parsed("compare_at", lambda t: cells.price_minor(t or "0", row.currency), 0) or None,
             quantity=row.parsed("quantity", cells.quantity, 0),
             barcode=row.parsed("barcode", cells.line_of_text, ""),
