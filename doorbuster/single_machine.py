@@ -149,7 +149,7 @@ def _provider(paths: DataPaths, options: Options) -> Child:
     async def ready() -> bool:
         return ready_file.exists()
 
-    return Child(name="psp-sandbox", argv=argv, ready=ready, before_start=keep_port, address="the provider's simulator")
+    return Child(name="psp-sandbox", argv=argv, ready=ready, before_start=keep_port, address="simulator")
 
 
 def _provider_url(paths: DataPaths) -> str:

@@ -59,6 +59,10 @@ def test_a_wrong_method_names_the_right_ones(web: httpx.Client) -> None:
 def test_the_document_describes_the_map_and_nothing_else(web: httpx.Client) -> None:
     document = web.get("/api/v1/openapi.json").json()
     assert document["openapi"].startswith("3.1")
+    for route in map.ROUTES:
+        operation = document["paths"].get(route.path, {}).get(route.method.lower(), {})
+        needs_token = operation.get("security", document["security"]) != []
+        assert not operation or needs_token == (route.access is not map.Access.OPEN), (route.method, route.path)
     described = {
         (method.upper(), path) for path, item in document["paths"].items() for method in item if method != "parameters"
     }

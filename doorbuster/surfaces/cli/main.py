@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import sys
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -33,6 +34,7 @@ from doorbuster.engines.embedded import (
 from doorbuster.engines.embedded import (
     run as run_supervised,
 )
+from doorbuster.platform.clock import utc_now
 from doorbuster.platform.money import is_currency
 from doorbuster.surfaces.cli import drills, load_catalog, map_picture, shopify_csv
 from doorbuster.surfaces.cli.bench import bench
@@ -218,19 +220,29 @@ def _status(state: RunState | None, healthy: bool) -> dict[str, object]:
 
 def _status_table(state: RunState) -> Table:
     table = Table(title=f"{state.url or 'starting'}  ({state.status})", title_justify="left")
-    for column in ("process", "pid", "state", "restarts", "since", "memory", "address"):
+    for column in ("process", "pid", "state", "for", "restarts", "memory", "address"):
         table.add_column(column, justify="right" if column in ("pid", "restarts", "memory") else "left")
     colours = {"ready": "green", "starting": "yellow", "failing": "red", "stopped": "dim"}
     for child in state.children:
         memory = f"{pss_tree_bytes(child.pid) / 2**20:.0f} MB" if child.pid else ""
         colour = colours[child.state]
         table.add_row(
-            child.name, str(child.pid or ""), f"[{colour}]{child.state}[/{colour}]", str(child.restarts),
-            child.since[:19], memory, child.address,
+            child.name, str(child.pid or ""), f"[{colour}]{child.state}[/{colour}]", _age(child.since),
+            str(child.restarts), memory, child.address if "://" in child.address else Path(child.address).name,
         )  # fmt: skip
     supervisor = f"{pss_bytes(state.supervisor.pid) / 2**20:.0f} MB"
-    table.add_row("supervisor", str(state.supervisor.pid), "[green]ready[/green]", "", state.since[:19], supervisor, "")
+    table.add_row(
+        "supervisor", str(state.supervisor.pid), "[green]ready[/green]", _age(state.since), "", supervisor, ""
+    )
     return table
+
+
+def _age(since: str) -> str:
+    """How long ago an ISO time was, in the largest two units: 45 s, 3 min 5 s, 2 h 10 min, 3 d 4 h."""
+    seconds = max(0, int((utc_now() - datetime.fromisoformat(since)).total_seconds()))
+    units = (("d", seconds // 86_400), ("h", seconds // 3_600 % 24), ("min", seconds // 60 % 60), ("s", seconds % 60))
+    first = next((index for index, (_, amount) in enumerate(units) if amount), len(units) - 1)
+    return " ".join(f"{amount} {unit}" for unit, amount in units[first : first + 2] if amount) or "0 s"
 
 
 @app.command(name="map")
