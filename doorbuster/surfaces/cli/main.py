@@ -228,12 +228,10 @@ def _status_table(state: RunState) -> Table:
         colour = colours[child.state]
         table.add_row(
             child.name, str(child.pid or ""), f"[{colour}]{child.state}[/{colour}]", _age(child.since),
-            str(child.restarts), memory, child.address if "://" in child.address else Path(child.address).name,
+            str(child.restarts), memory, Path(child.address).name,
         )  # fmt: skip
-    supervisor = f"{pss_bytes(state.supervisor.pid) / 2**20:.0f} MB"
-    table.add_row(
-        "supervisor", str(state.supervisor.pid), "[green]ready[/green]", _age(state.since), "", supervisor, ""
-    )
+    own = f"{pss_bytes(state.supervisor.pid) / 2**20:.0f} MB"
+    table.add_row("supervisor", str(state.supervisor.pid), "[green]ready[/green]", _age(state.since), "", own, "")
     return table
 
 
