@@ -46,7 +46,7 @@ from doorbuster.engines.event_log import EventLog, Subscription
 from doorbuster.platform import calls, db, settings, telemetry
 from doorbuster.platform.calls import SYSTEM
 from doorbuster.platform.errors import Refusal, Unavailable
-from doorbuster.platform.http import ctx_from, render_error, require_role
+from doorbuster.platform.http import check_body, ctx_from, render_error, require_role
 from doorbuster.platform.lean import with_lean_routes
 from doorbuster.platform.rsgi import RsgiApp, serve_asgi
 from doorbuster.surfaces.storefront import Check, Health
@@ -159,6 +159,7 @@ def create_app() -> Litestar:
     return Litestar(
         route_handlers=[*_ROUTES, *storefront_routes.ROUTES, livez, readyz, metrics],
         exception_handlers={Exception: render_error},
+        before_request=check_body,
         lifespan=[background],
         state=State({"probe": probe, "draining": False, "health": _health}),
         on_app_init=[describe],

@@ -7,6 +7,7 @@ headers, and has removed any that a client sent. So the headers are believed her
 from __future__ import annotations
 
 import base64
+import functools
 import time
 from collections.abc import Mapping
 from typing import Any, TypeVar
@@ -33,7 +34,6 @@ PROBLEM = "application/problem+json"
 _LOG = structlog.get_logger("http")
 REQUEST_DEADLINE_S = 25.0
 MAX_KEY_LENGTH = 255
-_WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
 
 
 def ctx_of(headers: Mapping[str, str], *, authenticated: bool = True) -> Ctx:
@@ -56,11 +56,43 @@ def ctx_of(headers: Mapping[str, str], *, authenticated: bool = True) -> Ctx:
 
 def ctx_from(request: Request[Any, Any, Any], *, authenticated: bool = True) -> Ctx:
     """`ctx_of` for a Litestar request; pass `authenticated=False` on open routes."""
-    media = request.headers.get("content-type", "application/json").partition(";")[0].strip().lower()
-    if request.method in _WITH_BODY and media != "application/json":
-        # The framework reads every body as JSON, whatever it is called.
-        raise errors.UnsupportedMediaType()
     return ctx_of(request.headers, authenticated=authenticated)
+
+
+async def check_body(request: Request[Any, Any, Any]) -> None:
+    """Refuse a JSON body that is not exactly what its route takes; run before each request.
+
+    The framework alone would take `"5"` for 5, and any media type for JSON.
+    """
+    field = request.route_handler.parsed_data_field
+    if field is None:
+        return
+    body = await request.body()
+    if not body and field.is_optional:
+        return
+    require_json(request.headers)
+    decode_strictly(_decoder(field.annotation), body)
+
+
+@functools.cache
+def _decoder(kind: Any) -> msgspec.json.Decoder[Any]:
+    return msgspec.json.Decoder(kind)
+
+
+def decode_strictly(decoder: msgspec.json.Decoder[T], body: bytes) -> T:
+    """The value of a JSON body. Refuses with BrokenJson, or with InvalidRequest that names the field."""
+    try:
+        return decoder.decode(body)
+    except msgspec.ValidationError as error:
+        raise errors.InvalidRequest(str(error)) from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise errors.BrokenJson(str(error)) from None
+
+
+def require_json(headers: Mapping[str, str]) -> None:
+    """Refuse a body that does not call itself JSON."""
+    if (headers.get("content-type") or "").partition(";")[0].strip().lower() != "application/json":
+        raise errors.UnsupportedMediaType()
 
 
 def require_role(ctx: Ctx, role: str) -> None:

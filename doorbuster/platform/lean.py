@@ -12,9 +12,9 @@ from typing import Any, Generic, TypeVar
 
 import msgspec
 
-from doorbuster.platform import errors, ids
+from doorbuster.platform import ids
 from doorbuster.platform.calls import Ctx
-from doorbuster.platform.http import PROBLEM, ctx_of, problem_of
+from doorbuster.platform.http import PROBLEM, ctx_of, decode_strictly, problem_of, require_json
 from doorbuster.platform.rsgi import Protocol, RsgiApp, Scope, answer, body_of
 
 B = TypeVar("B")
@@ -42,23 +42,14 @@ class LeanRoute(Generic[B]):
         headers = scope.headers
         try:
             ctx = ctx_of(headers)
-            if (headers.get("content-type") or "").split(";")[0].strip().lower() != "application/json":
-                raise errors.UnsupportedMediaType()
-            wish = self._decode(await body_of(scope, protocol, self._body_limit))
+            require_json(headers)
+            wish = decode_strictly(self._decoder, await body_of(scope, protocol, self._body_limit))
             status, result, extra = await self._handle(ctx, wish)
             body, media = _ENCODER.encode(result), "application/json"
         except Exception as error:  # every failure becomes a problem document; a bug is logged there
             status, body, extra = problem_of(error, headers.get("x-request-id") or str(ids.uuid7()))
             media = PROBLEM
         answer(protocol, status, [("content-type", media), *extra.items()], body)
-
-    def _decode(self, body: bytes) -> B:
-        try:
-            return self._decoder.decode(body)
-        except msgspec.ValidationError as error:
-            raise errors.InvalidRequest(str(error)) from None
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise errors.BrokenJson(str(error)) from None
 
 
 def with_lean_routes(app: RsgiApp, routes: tuple[LeanRoute[Any], ...]) -> RsgiApp:
