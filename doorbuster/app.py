@@ -148,6 +148,7 @@ def create_app() -> Litestar:
             title="Doorbuster",
             version=__version__,
             description="A commerce backend for time deals. Errors are problem+json (RFC 9457) with a stable `code`.",
+            use_handler_docstrings=True,
             openapi_controller=ApiDescription,  # type: ignore[arg-type]  # any controller does
             components=Components(
                 security_schemes={"token": SecurityScheme(type="http", scheme="bearer", bearer_format="JWT")}

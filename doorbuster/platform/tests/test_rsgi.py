@@ -9,6 +9,7 @@ from typing import Any
 import httpx
 import pytest
 from litestar import Litestar, Request, Response, get, post
+from litestar.params import FromPath
 from litestar.response import Stream
 
 from doorbuster.platform.errors import BodyTooLarge
@@ -27,7 +28,7 @@ async def echo(request: Request[Any, Any, Any]) -> Response[bytes]:
 
 
 @get("/named/{name:str}")
-async def named(name: str) -> dict[str, str]:
+async def named(name: FromPath[str]) -> dict[str, str]:
     return {"name": name}
 
 

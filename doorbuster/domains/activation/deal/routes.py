@@ -8,7 +8,7 @@ from uuid import UUID
 
 import msgspec
 from litestar import Request, Response, get, post
-from litestar.params import Parameter
+from litestar.params import FromPath, FromQuery, HeaderParameter, JSONBody, QueryParameter
 
 from doorbuster.domains.activation.deal import service
 from doorbuster.domains.activation.deal.models import Deal, DealDraft
@@ -23,9 +23,9 @@ class Deals(msgspec.Struct, frozen=True):
 @get("/api/v1/deal", summary="Deals: scheduled, open and sold out")
 async def list_deals(
     request: Request[Any, Any, Any],
-    limit: Annotated[int, Parameter(ge=1, le=100)] = 20,
-    cursor: str | None = None,
-    closed: bool = False,
+    limit: Annotated[int, QueryParameter(ge=1, le=100)] = 20,
+    cursor: FromQuery[str | None] = None,
+    closed: FromQuery[bool] = False,
 ) -> Deals:
     """With `closed=true` past deals too."""
     ctx = ctx_from(request, authenticated=False)
@@ -35,15 +35,15 @@ async def list_deals(
 
 
 @get("/api/v1/deal/{deal_id:uuid}", summary="One deal, with what is left")
-async def get_deal(request: Request[Any, Any, Any], deal_id: UUID) -> Deal:
+async def get_deal(request: Request[Any, Any, Any], deal_id: FromPath[UUID]) -> Deal:
     return await service.get_deal(ctx_from(request, authenticated=False), deal_id)
 
 
 @post("/api/v1/deal", status_code=201, summary="Make a time deal")
 async def post_deal(
     request: Request[Any, Any, Any],
-    data: DealDraft,
-    idempotency_key: Annotated[str | None, Parameter(header="Idempotency-Key", required=False)] = None,
+    data: JSONBody[DealDraft],
+    idempotency_key: Annotated[str | None, HeaderParameter(name="Idempotency-Key", required=False)] = None,
 ) -> Response[Deal]:
     """Cuts the allotment from free stock at once and schedules the deal price; the window's end is exclusive."""
     ctx = ctx_from(request)

@@ -7,6 +7,7 @@ from uuid import UUID
 
 import msgspec
 from litestar import Request, Response, get, post, put
+from litestar.params import FromPath, JSONBody
 
 from doorbuster.domains.item import catalog
 from doorbuster.domains.item.stock import errors, service
@@ -39,7 +40,7 @@ class Levels(msgspec.Struct, frozen=True):
 
 
 @get("/api/v1/stock/{option_id:uuid}", summary="One option's stock")
-async def get_stock(request: Request[Any, Any, Any], option_id: UUID) -> Response[Level]:
+async def get_stock(request: Request[Any, Any, Any], option_id: FromPath[UUID]) -> Response[Level]:
     ctx = ctx_from(request)
     require_role(ctx, "merchant")
     level = await service.level(ctx, option_id)
@@ -47,7 +48,9 @@ async def get_stock(request: Request[Any, Any, Any], option_id: UUID) -> Respons
 
 
 @put("/api/v1/stock/{option_id:uuid}", summary="Set one option's stock")
-async def put_stock(request: Request[Any, Any, Any], option_id: UUID, data: StockBody) -> Response[Level]:
+async def put_stock(
+    request: Request[Any, Any, Any], option_id: FromPath[UUID], data: JSONBody[StockBody]
+) -> Response[Level]:
     """If-Match is honoured when sent: 412 when the stock changed since (a sale changes it too)."""
     ctx = ctx_from(request)
     require_role(ctx, "merchant")
@@ -67,7 +70,7 @@ async def put_stock(request: Request[Any, Any, Any], option_id: UUID, data: Stoc
 
 
 @post("/api/v1/stock/import", status_code=200, summary="Set the stock of many options in one transaction")
-async def import_stock(request: Request[Any, Any, Any], data: StockImport) -> Levels:
+async def import_stock(request: Request[Any, Any, Any], data: JSONBody[StockImport]) -> Levels:
     ctx = ctx_from(request)
     require_role(ctx, "merchant")
     option_ids = tuple(line.option_id for line in data.stock)
