@@ -172,7 +172,7 @@ def create_app() -> Litestar:
 
 def create_served(framework: Litestar) -> RsgiApp:
     """What a worker serves: the hot routes leanly, everything else through the framework."""
-    return with_lean_routes(serve_asgi(framework), order_routes.LEAN_ROUTES)
+    return with_lean_routes(serve_asgi(framework, MAX_BODY), order_routes.LEAN_ROUTES)
 
 
 async def _health() -> Health:

@@ -6,7 +6,7 @@ for an answer that is ready at once (decision 0016). HTTP only.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, MutableMapping
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from contextlib import suppress
 from typing import Any
 from typing import Protocol as Interface
@@ -47,7 +47,6 @@ class Protocol(Interface):
     """Where a request's body comes from and its answer goes to."""
 
     async def __call__(self) -> bytes: ...
-    def __aiter__(self) -> AsyncIterator[bytes]: ...
     async def client_disconnect(self) -> None: ...
     def response_bytes(self, status: int, headers: list[tuple[str, str]], body: bytes) -> None: ...
     def response_empty(self, status: int, headers: list[tuple[str, str]]) -> None: ...
@@ -60,19 +59,24 @@ AsgiApp = Callable[[Any, Callable[[], Awaitable[Any]], Callable[[Any], Awaitable
 
 
 async def body_of(scope: Scope, protocol: Protocol, limit: int) -> bytes:
-    """The whole body. Refuses with BodyTooLarge, before reading when its length is announced."""
+    """The whole body. Refuses with BodyTooLarge before it is read, and with InvalidRequest one without a length.
+
+    The server hands on what it has when a client goes away in the middle, as if it were all. Only the announced length
+    tells half a body from a whole one; the edge, which holds a body back until it is complete, always announces it.
+    """
     announced = scope.headers.get("content-length")
-    if announced is not None and announced.isdecimal():
-        if int(announced) > limit:
-            raise errors.BodyTooLarge()
-        return await protocol()
-    parts, size = [], 0
-    async for part in protocol:
-        size += len(part)
-        if size > limit:
-            raise errors.BodyTooLarge()
-        parts.append(part)
-    return b"".join(parts)
+    if announced is None:
+        if scope.headers.get("transfer-encoding") is not None:
+            raise errors.InvalidRequest("Say how long the body is: send Content-Length")
+        return b""
+    if not announced.isdecimal() or len(announced) > 15:
+        raise errors.InvalidRequest("Content-Length is not a number")
+    if int(announced) > limit:
+        raise errors.BodyTooLarge()
+    body = await protocol()
+    if len(body) != int(announced):
+        raise errors.InvalidRequest("The body ended before its Content-Length")
+    return body
 
 
 def answer(protocol: Protocol, status: int, headers: list[tuple[str, str]], body: bytes) -> None:
@@ -81,11 +85,11 @@ def answer(protocol: Protocol, status: int, headers: list[tuple[str, str]], body
         protocol.response_bytes(status, headers, body)
 
 
-def serve_asgi(app: AsgiApp) -> RsgiApp:
-    """`app` as the server's interface wants it; HEAD is answered as GET without its body."""
+def serve_asgi(app: AsgiApp, body_limit: int) -> RsgiApp:
+    """`app` as the server's interface wants it, bodies up to a limit; HEAD is answered as GET without its body."""
 
     async def serve(scope: Scope, protocol: Protocol) -> None:
-        exchange = _Exchange(scope, protocol)
+        exchange = _Exchange(scope, protocol, body_limit)
         try:
             with suppress(ProtocolClosed):
                 await app(exchange.scope(), exchange.receive, exchange.send)
@@ -98,11 +102,11 @@ def serve_asgi(app: AsgiApp) -> RsgiApp:
 class _Exchange:
     """Guards what has been said in one exchange of ASGI messages."""
 
-    def __init__(self, scope: Scope, protocol: Protocol) -> None:
+    def __init__(self, scope: Scope, protocol: Protocol, body_limit: int) -> None:
+        self._body_limit = body_limit
         self._scope = scope
         self._protocol = protocol
         self._is_head = scope.method == "HEAD"
-        self._parts = protocol.__aiter__()
         self._is_read = False
         self._status = 500
         self._headers: list[tuple[str, str]] = []
@@ -132,11 +136,9 @@ class _Exchange:
         if self._is_read:
             await self._protocol.client_disconnect()
             return {"type": "http.disconnect"}
-        try:
-            return {"type": "http.request", "body": await anext(self._parts), "more_body": True}
-        except StopAsyncIteration:
-            self._is_read = True
-            return {"type": "http.request", "body": b"", "more_body": False}
+        self._is_read = True
+        body = await body_of(self._scope, self._protocol, self._body_limit)
+        return {"type": "http.request", "body": body, "more_body": False}
 
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":

@@ -34,7 +34,7 @@ WITH wished AS (
 made AS (
     INSERT INTO payment (id, order_id, customer_id, amount_minor, currency, request_hash, state, started_by)
     SELECT payment_id, order_id, customer_id, amount_minor, currency, request_hash, 'processing', mark FROM wished
-     ORDER BY payment_id ON CONFLICT DO NOTHING RETURNING *),
+     ORDER BY order_id, payment_id ON CONFLICT DO NOTHING RETURNING *),
 attempts AS (
     INSERT INTO attempt (payment_id, number, provider, reference, idempotency_key, amount_minor, currency, state,
                          next_inquiry_at)

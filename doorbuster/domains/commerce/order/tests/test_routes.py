@@ -28,7 +28,7 @@ Wish = dict[str, Any]
 @pytest.fixture
 async def served(api: Any) -> AsyncIterator[Any]:
     """The API as a worker serves it: the hot route leanly, all else by the framework."""
-    async with served_by(with_lean_routes(serve_asgi(api._client._transport.app), LEAN_ROUTES)) as client:
+    async with served_by(with_lean_routes(serve_asgi(api._client._transport.app, 1_000_000), LEAN_ROUTES)) as client:
         yield type(api)(client, {})
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from typing import Any
+from uuid import UUID
 
 import asyncpg
 import httpx
@@ -162,3 +163,22 @@ async def test_a_refund_that_the_provider_refuses_is_asked_for_again_under_a_new
         assert tuple(row) == ("sending", tries, "refund_exceeds_capture", True)
         await store.DB.write("UPDATE refund SET next_try_at = now() WHERE payment_id = $1", wish.payment_id)
     await store.DB.write("UPDATE refund SET next_try_at = 'infinity' WHERE payment_id = $1", wish.payment_id)
+
+
+async def test_payments_of_the_same_orders_begun_crosswise_at_once_do_not_deadlock(sandbox: Any) -> None:
+    for _ in range(30):
+        orders = sorted(ids.uuid7() for _ in range(8))
+        rising, falling = (sorted(ids.uuid7() for _ in orders) for _ in range(2))
+
+        def wishes(payments: list[UUID], of: list[UUID]) -> list[tuple[payment.Charge, UUID]]:
+            one = charge()
+            return [
+                (msgspec.structs.replace(one, payment_id=key, order_id=order_id), ids.uuid7())
+                for key, order_id in zip(payments, of, strict=True)
+            ]
+
+        first, second = await asyncio.gather(
+            store.start(wishes(rising, orders), "sandbox", 60),
+            store.start(wishes(falling, orders[::-1]), "sandbox", 60),
+        )
+        assert len(first) + len(second) == len(orders), "each order has one live payment"
