@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
 
-.PHONY: help up down test bench lint format types drills lock clean
+.PHONY: help up down kafka-up kafka-down test bench lint format types drills lock clean
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 18
 
@@ -26,14 +26,24 @@ test: $(VENV)/ready  ## lint, types, architecture rules, all tests
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
-	@$(BIN)/pytest $(ARGS)
+	@$(BIN)/pytest -n 2 --no-loadscope-reorder $(ARGS)
 
-bench: $(VENV)/ready  ## measure: placements/s against pgbench, latency, memory; writes BENCHMARKS.md
+bench: $(VENV)/ready  ## measure: orders against pgbench, the event log, memory; writes BENCHMARKS*.md
 	@$(BIN)/doorbuster bench $(ARGS)
+	@$(BIN)/doorbuster bench --events
 
 drills: $(VENV)/ready  ## replay the incidents
 	@$(BIN)/doorbuster drill timedeal --before $(ARGS)
 	@$(BIN)/doorbuster drill timedeal --chaos $(ARGS)
+	@$(BIN)/doorbuster drill events $(ARGS)
+	@$(BIN)/doorbuster drill psp --before $(ARGS)
+	@$(BIN)/doorbuster drill psp --fault mixed $(ARGS)
+
+kafka-up: $(VENV)/ready  ## start Kafka and Connect on 127.0.0.1 (needs Java 17 and Maven)
+	@$(BIN)/python -m doorbuster.engines.embedded.kafka_alone up $(ARGS)
+
+kafka-down: $(VENV)/ready  ## stop them; the data stays
+	@$(BIN)/python -m doorbuster.engines.embedded.kafka_alone down $(ARGS)
 
 lint: $(VENV)/ready  ## ruff and mypy only
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy

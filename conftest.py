@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import secrets
@@ -13,24 +12,76 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
-from uuid import UUID, uuid4
 
 import httpx
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 from doorbuster import demo, invariants, provision
-from doorbuster.app import create_app
 from doorbuster.domains.user.account import keys
-from doorbuster.engines.embedded import PostgresServer, temporary_postgres
+from doorbuster.engines.embedded import PostgresServer, StartError, temporary_postgres
+from doorbuster.engines.embedded.kafka_temporary import TemporaryKafka, temporary_kafka
+from doorbuster.engines.embedded.postgres import CAPTURED
 from doorbuster.platform import db, settings
 from doorbuster.platform.settings import ProviderLogin, Settings
+from tests.in_process import Api, client_of, living_app
+
+_LONGEST_FIRST = (
+    "kafka", "tests/drills/test_events_drill_kafka.py", "tests/drills/test_events_drill.py", "tests/tracing",
+    "tests/drills/test_event_bench.py", "doorbuster/drills/timedeal/tests/test_before.py", "tests/shop", "journeys",
+    "doorbuster/drills/psp/tests/test_psp_drill.py", "doorbuster/drills/timedeal/tests/test_shop_drill.py",
+    "doorbuster/engines/schedule/tests/test_run_once.py",
+)  # fmt: skip
+_SHARED_FOLDERS = ("tests/shop", "tests/split", "tests/tracing")
+
+
+class _Together(LoadScopeScheduling):  # type: ignore[misc]  # xdist has no types
+    """For several workers (`-n 2`): what shares a server that is slow to start is done by one of them."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return _group(nodeid)
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> _Together:
+    """However `--dist` is set."""
+    return _Together(config, log)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest begins, so that no worker is left with it at the end."""
+    order = {name: number for number, name in enumerate(_LONGEST_FIRST)}
+    items.sort(key=lambda item: order.get(_group(item.nodeid).split(":")[0], len(order)))
+
+
+def _group(nodeid: str) -> str:
+    file, _, test = nodeid.partition("::")
+    if "/journeys/" in file:
+        wiring = next((name for name in ("group", "domain", "kafka") if f"[{name}" in test), "here")
+        return "kafka" if wiring == "kafka" else f"journeys:{wiring}"
+    folder = file.rpartition("/")[0]
+    return "kafka" if "/kafka/" in file else folder if folder in _SHARED_FOLDERS else file
 
 
 @pytest.fixture(scope="session")
 async def postgres() -> AsyncIterator[PostgresServer]:
     """One real PostgreSQL for the session."""
-    async with temporary_postgres() as server:
+    # Tailed by Connect in the journeys over Kafka, so all tests run on what such a server writes.
+    async with temporary_postgres(settings=CAPTURED) as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+async def kafka() -> AsyncIterator[TemporaryKafka]:
+    """One Kafka for the session. Without Java the tests say so and are skipped; in CI that is a failure."""
+    try:
+        running = temporary_kafka(short_lived=True)
+        kafka = await running.__aenter__()
+    except StartError as error:
+        if os.environ.get("CI") == "true":
+            pytest.fail(f"CI runs the Kafka tests: {error.message} {error.hint}")
+        pytest.skip(f"{error.message} {error.hint}")
+    yield kafka
+    await running.__aexit__(None, None, None)
 
 
 class Sandbox:
@@ -73,6 +124,27 @@ class Sandbox:
             answer = await client.put(f"{self.url}/admin/faults", json=faults, headers=self._auth())
             assert answer.status_code == 200, answer.text
 
+    async def settle_wrongly(self, **wrong: int) -> None:
+        """So many rows of each day of its settlements are wrong; without arguments none is."""
+        async with httpx.AsyncClient() as client:
+            answer = await client.put(f"{self.url}/admin/settlements", json=wrong, headers=self._auth())
+            assert answer.status_code == 200, answer.text
+
+    async def wrong_rows(self, day: str) -> list[dict[str, str]]:
+        """Which rows of a day are wrong, and how."""
+        async with httpx.AsyncClient() as client:
+            path = f"{self.url}/admin/settlements"
+            answer = await client.get(path, params={"date": day}, headers=self._auth())
+            return list(answer.json()["wrong"])
+
+    async def post(self, path: str, key: str, body: dict[str, Any]) -> dict[str, Any]:
+        """Ask it for something as somebody else than the shop would."""
+        async with httpx.AsyncClient() as client:
+            headers = self._auth() | {"idempotency-key": key}
+            answer = await client.post(self.url + path, json=body, headers=headers)
+            assert answer.status_code == 200, answer.text
+            return dict(answer.json())
+
     async def charges(self, reference: str) -> list[dict[str, Any]]:
         """What its ledger holds for a reference."""
         async with httpx.AsyncClient() as client:
@@ -104,18 +176,24 @@ def dsn(postgres: PostgresServer) -> str:
 
 
 @pytest.fixture(scope="session")
+def by_domain(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """The passwords of the shop's logins."""
+    return provision.passwords(tmp_path_factory.mktemp("passwords"))
+
+
+@pytest.fixture(scope="session")
 async def shop(
-    postgres: PostgresServer, sandbox: Sandbox, tmp_path_factory: pytest.TempPathFactory
+    postgres: PostgresServer, sandbox: Sandbox, by_domain: dict[str, str], tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[Settings]:
     """Settings of a shop with all schemas migrated; pools are closed at the end."""
     folder = tmp_path_factory.mktemp("shop")
-    by_domain = provision.passwords(folder)
-    await provision.migrate_shop(postgres.dsn(), postgres.dsn(database=provision.DATABASE), by_domain)
+    await provision.migrate_shop(postgres, by_domain)
     key = folder / "signing.pem"
     keys.ensure_signing_key(key)
     current = settings.use(
         Settings(
             databases=provision.logins(str(postgres.socket_dir), by_domain),
+            outboxes=provision.outboxes(str(postgres.socket_dir), by_domain),
             signing_key_file=str(key),
             providers={"sandbox": ProviderLogin(sandbox.url, str(sandbox.folder / "psp-secret"))},
             demo_media_dir=str(demo.MEDIA),
@@ -136,54 +214,11 @@ def _shop_for_domain_tests(request: pytest.FixtureRequest) -> None:
         request.getfixturevalue("shop")
 
 
-class Api:
-    """A client of the web application in this process, as the edge would call it: identity comes in headers."""
-
-    def __init__(self, client: httpx.AsyncClient, headers: dict[str, str]) -> None:
-        self._client = client
-        self._headers = headers
-
-    def as_user(self, subject: UUID | None = None, roles: str = "shopper") -> Api:
-        """The same API as somebody with these roles."""
-        return Api(self._client, {"x-door-sub": str(subject or uuid4()), "x-door-roles": roles})
-
-    def with_headers(self, **headers: str) -> Api:
-        """The same API with more headers; underscores become dashes."""
-        return Api(self._client, self._headers | {key.replace("_", "-"): value for key, value in headers.items()})
-
-    async def request(self, method: str, path: str, **kwargs: Any) -> httpx.Response:
-        headers = self._headers | kwargs.pop("headers", {})
-        return await self._client.request(method, path, headers=headers, **kwargs)
-
-    async def get(self, path: str, **kwargs: Any) -> httpx.Response:
-        return await self.request("GET", path, **kwargs)
-
-    async def post(self, path: str, **kwargs: Any) -> httpx.Response:
-        return await self.request("POST", path, **kwargs)
-
-    async def put(self, path: str, **kwargs: Any) -> httpx.Response:
-        return await self.request("PUT", path, **kwargs)
-
-
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 async def api(shop: Settings) -> AsyncIterator[Api]:
     """The whole web application with its background work, called in process."""
-    app = create_app()
-    entered, leave = asyncio.Event(), asyncio.Event()
-
-    async def live() -> None:
-        # Fixtures are torn down in another task than they are set up in, which the lifespan does not bear.
-        async with app.lifespan():
-            entered.set()
-            await leave.wait()
-
-    living = asyncio.create_task(live())
-    await asyncio.wait([living, asyncio.create_task(entered.wait())], return_when=asyncio.FIRST_COMPLETED)
-    transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)
-    async with httpx.AsyncClient(transport=transport, base_url="http://shop") as client:
-        yield Api(client, {})
-    leave.set()
-    await living
+    async with living_app() as app, client_of(app) as api:
+        yield api
 
 
 @pytest.fixture(scope="module")

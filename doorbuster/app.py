@@ -1,7 +1,7 @@
 """Composition root: mounts the domains' routes, subscribes their consumers, runs their sweepers, serves one worker.
 
-`python -m doorbuster.app --socket PATH` is one worker with all built domains; everything else it needs stands in the
-settings file named by DOORBUSTER_SETTINGS.
+`python -m doorbuster.app --listen unix:PATH` is one worker with the domains its settings name, or all that are built;
+everything else it needs stands in the settings file named by DOORBUSTER_SETTINGS.
 """
 
 from __future__ import annotations
@@ -9,15 +9,16 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import functools
 import gc
 import os
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-import structlog
+import msgspec
 import uvloop
 from granian.constants import Interfaces
 from granian.server.embed import Server
@@ -27,64 +28,48 @@ from litestar.datastructures import State
 from litestar.openapi import OpenAPIConfig
 from litestar.openapi.spec import Components, SecurityScheme
 
-from doorbuster import __version__, map
-from doorbuster.domains.activation import deal
-from doorbuster.domains.activation.deal import consumers as deal_consumers
+from doorbuster import __version__, contracts, map, services
+from doorbuster.background import SCHEDULED, SUBSCRIPTIONS
 from doorbuster.domains.activation.deal import routes as deal_routes
-from doorbuster.domains.commerce import order, payment
-from doorbuster.domains.commerce.order import consumers as order_consumers
+from doorbuster.domains.commerce.ledger import routes as ledger_routes
 from doorbuster.domains.commerce.order import routes as order_routes
-from doorbuster.domains.item import stock
+from doorbuster.domains.commerce.payment import routes as payment_routes
 from doorbuster.domains.item.catalog import routes as catalog_routes
-from doorbuster.domains.item.price import consumers as price_consumers
 from doorbuster.domains.item.price import routes as price_routes
 from doorbuster.domains.item.stock import routes as stock_routes
-from doorbuster.domains.user import account
 from doorbuster.domains.user.account import routes as account_routes
 from doorbuster.engines import payment_router
-from doorbuster.engines.event_log import EventLog, Subscription
-from doorbuster.platform import calls, db, settings, telemetry
-from doorbuster.platform.calls import SYSTEM
-from doorbuster.platform.errors import Refusal, Unavailable
+from doorbuster.engines.event_log import EventLog
+from doorbuster.engines.event_log import routes as event_routes
+from doorbuster.engines.event_log import status as event_status
+from doorbuster.engines.event_log.kafka import KafkaEventLog
+from doorbuster.engines.schedule import Scheduler
+from doorbuster.platform import calls, db, remote, settings, telemetry, tracing
+from doorbuster.platform.errors import Unavailable
 from doorbuster.platform.http import check_body, ctx_from, render_error, require_role
+from doorbuster.platform.internal import InternalApi, with_internal
 from doorbuster.platform.lean import with_lean_routes
-from doorbuster.platform.rsgi import RsgiApp, serve_asgi
+from doorbuster.platform.remote import Remote, is_ready
+from doorbuster.platform.request_spans import with_request_spans
+from doorbuster.platform.rsgi import RsgiApp, behind_edge, serve_asgi
+from doorbuster.platform.service_token import Signer, Verifier
+from doorbuster.platform.settings import Settings
 from doorbuster.surfaces.storefront import Check, Health
 from doorbuster.surfaces.storefront import routes as storefront_routes
 
-_LOG = structlog.get_logger("app")
 MAX_BODY = 8_388_608
 SATURATED_S = 2.0
-_BY_DOMAIN = {
-    "account": account_routes.ROUTES,
-    "catalog": catalog_routes.ROUTES,
-    "price": price_routes.ROUTES,
-    "stock": stock_routes.ROUTES,
-    "deal": deal_routes.ROUTES,
-    "order": order_routes.ROUTES,
+_ROUTES: dict[str, Sequence[Any]] = {
+    "user.account": account_routes.ROUTES,
+    "item.catalog": catalog_routes.ROUTES,
+    "item.price": price_routes.ROUTES,
+    "item.stock": stock_routes.ROUTES,
+    "activation.deal": deal_routes.ROUTES,
+    "commerce.payment": payment_routes.ROUTES,
+    "commerce.order": order_routes.ROUTES,
+    "commerce.ledger": ledger_routes.ROUTES,
 }
-_ROUTES = [Router("/", route_handlers=handlers, tags=[name]) for name, handlers in _BY_DOMAIN.items()]
-
-SUBSCRIPTIONS = (
-    Subscription("item.price", "item.catalog", frozenset({"ItemChanged"}), price_consumers.on_item_changed),
-    Subscription(
-        "commerce.order", "commerce.payment", frozenset({"PaymentSettled"}), order_consumers.on_payment_settled, 0.1
-    ),
-    # A deal shows what is left of it as of a moment ago, however many orders there are.
-    Subscription(
-        "activation.deal", "item.stock", frozenset({"AllotmentChanged"}), deal_consumers.on_allotment_changed, 0.1
-    ),
-)
-
-# (name, seconds between rounds, what to do). Every round may run in every worker at once.
-SWEEPERS: tuple[tuple[str, float, Callable[[], Awaitable[int]]], ...] = (
-    ("order", 0.5, lambda: order.sweep(SYSTEM, 64)),
-    ("payment", 0.5, lambda: payment.resolve(SYSTEM, 64)),
-    ("stock", 1.0, lambda: stock.sweep(SYSTEM, 256)),
-    ("deal", 2.0, lambda: deal.sweep(SYSTEM, 16)),
-    ("orphans", 10.0, lambda: order.release_orphans(SYSTEM)),
-    ("tokens", 3_600.0, lambda: account.remove_expired(SYSTEM)),
-)
+_LEAN_ROUTES = {"commerce.order": order_routes.LEAN_ROUTES}
 
 
 @get("/livez", include_in_schema=False)
@@ -114,7 +99,7 @@ class ApiDescription(Controller):
     @get("/api/v1/openapi.json", include_in_schema=False)
     async def openapi(self, request: Request[Any, Any, Any]) -> Response[dict[str, Any]]:
         """The document that /api/v1/docs shows."""
-        document = request.app.openapi_schema.to_schema()
+        document = _whole_description()
         for route in map.ROUTES:
             operation = document["paths"].get(route.path, {}).get(route.method.lower())
             if operation is not None and route.access is map.Access.OPEN:
@@ -122,16 +107,32 @@ class ApiDescription(Controller):
         return Response(document, media_type=MediaType.JSON)
 
 
-def create_app() -> Litestar:
-    """The web application of one worker, with all built domains."""
+@functools.cache
+def _whole_description() -> dict[str, Any]:
+    """The API of all domains, wherever they run: the code of each is here even when its data is not."""
+    return _framework(services.EVERYTHING, [], State()).openapi_schema.to_schema()
+
+
+@get("/api/v1/asyncapi.json", include_in_schema=False)
+async def get_asyncapi(request: Request[Any, Any, Any]) -> Response[dict[str, Any]]:
+    """What the services tell each other, as AsyncAPI 3; for whoever has an account."""
+    ctx_from(request)
+    return Response(contracts.asyncapi(), media_type=MediaType.JSON)
+
+
+def create_app(here: services.Service = services.EVERYTHING) -> Litestar:
+    """The web application of one worker, with the domains of one service."""
     probe = telemetry.LoopProbe()
 
     @contextlib.asynccontextmanager
     async def background(app: Litestar) -> AsyncIterator[None]:
-        log = EventLog()
-        await log.start(SUBSCRIPTIONS)
-        tasks = [asyncio.create_task(probe.run())]
-        tasks += [asyncio.create_task(_sweep(name, every_s, work)) for name, every_s, work in SWEEPERS]
+        far = _connect(settings.current())
+        log = KafkaEventLog() if settings.current().events == "kafka" else EventLog()
+        heard = [one for one in SUBSCRIPTIONS if one.consumer in here.domains]
+        await log.start(heard)
+        tasks = [asyncio.create_task(probe.run()), asyncio.create_task(event_status.watch(heard))]
+        scheduler = Scheduler([one for one in SCHEDULED if one.domain in here.domains])
+        await scheduler.start()
         try:
             yield
         finally:
@@ -139,10 +140,16 @@ def create_app() -> Litestar:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-            await log.stop()
+            await asyncio.gather(log.stop(), scheduler.stop())
             await payment_router.close()
+            for remote in far:
+                await remote.close()
             await db.close_all()
 
+    return _framework(here, [background], State({"probe": probe, "draining": False, "health": _health}))
+
+
+def _framework(here: services.Service, lifespan: list[Any], state: State) -> Litestar:
     def describe(config: AppConfig) -> AppConfig:
         config.openapi_config = OpenAPIConfig(
             title="Doorbuster",
@@ -157,12 +164,23 @@ def create_app() -> Litestar:
         )
         return config
 
+    routers = [
+        Router("/", route_handlers=handlers, tags=[domain.split(".")[1]])
+        for domain, handlers in _ROUTES.items()
+        if domain in here.domains
+    ]
+    operated = [
+        Router("/", route_handlers=event_routes.routes(domain.id, map.heard_by_source(domain)), tags=[domain.name])
+        for domain in map.BUILT
+        if domain.hears and domain.id in here.domains
+    ]
+    surface = [*storefront_routes.ROUTES, get_asyncapi] if here.has_storefront else []
     return Litestar(
-        route_handlers=[*_ROUTES, *storefront_routes.ROUTES, livez, readyz, metrics],
+        route_handlers=[*routers, *operated, *surface, livez, readyz, metrics],
         exception_handlers={Exception: render_error},
         before_request=check_body,
-        lifespan=[background],
-        state=State({"probe": probe, "draining": False, "health": _health}),
+        lifespan=lifespan,
+        state=state,
         on_app_init=[describe],
         request_max_body_size=MAX_BODY,
         logging_config=None,
@@ -171,24 +189,42 @@ def create_app() -> Litestar:
 
 
 def create_served(framework: Litestar) -> RsgiApp:
-    """What a worker serves: the hot routes leanly, everything else through the framework."""
-    return with_lean_routes(serve_asgi(framework, MAX_BODY), order_routes.LEAN_ROUTES)
+    """What a worker serves: the hot routes leanly, everything else through the framework, other services' calls."""
+    now = settings.current()
+    here = services.running(now.serves)
+    lean = tuple(route for domain in here.domains for route in _LEAN_ROUTES.get(domain, ()))
+    app = with_lean_routes(serve_asgi(framework, MAX_BODY), lean)
+    if now.edge_secret_file:
+        app = behind_edge(app, Path(now.edge_secret_file).read_text().strip())
+    if now.service_keys:
+        app = with_internal(app, InternalApi(here.domains, Verifier(now.service_keys), services.may_call))
+    return with_request_spans(app) if tracing.is_on() else app
+
+
+def _connect(now: Settings) -> list[Remote]:
+    """Send the calls of domains that run elsewhere to where they run; returns the connections."""
+    carriers = remote.connect(now.addresses, Signer(now.service, now.service_key_file)) if now.addresses else {}
+    calls.use_far(carriers)
+    return list(set(carriers.values()))
 
 
 async def _health() -> Health:
-    """What the front page says of this shop: its database, its payment provider, and the worker that answers."""
-    checks = [Check("Worker", True, f"process {os.getpid()}, all {len(map.BUILT)} built services")]
-    try:
-        async with db.of("commerce.order").connection() as conn:
-            version = await conn.fetchval("SHOW server_version")
-        checks.append(Check("PostgreSQL", True, f"version {version.split()[0]}, fsync on"))
-    except Unavailable as error:
-        checks.append(Check("PostgreSQL", False, str(error)))
-    for name, login in settings.current().providers.items():
-        address = urlsplit(login.base_url)
+    """What the front page says of this shop: its services, its database, its payment provider."""
+    now = settings.current()
+    here = services.running(now.serves)
+    what = f"all {len(map.BUILT)} built services" if here.domains else "the storefront"
+    checks = [Check("Worker", True, f"process {os.getpid()}, {what}")]
+    for address in dict.fromkeys(now.addresses.values()):
+        names = ", ".join(domain.split(".")[1] for domain, one in now.addresses.items() if one == address)
+        well = await is_ready(address)
+        checks.append(Check(f"Service of {names}", well, "is ready" if well else "does not answer"))
+    if here.domains:
+        checks.append(await _database_health(here.domains[0]))
+    for name, login in now.providers.items():
+        where = urlsplit(login.base_url)
         try:
             async with asyncio.timeout(1):
-                _, writer = await asyncio.open_connection(address.hostname, address.port)
+                _, writer = await asyncio.open_connection(where.hostname, where.port)
             writer.close()
             checks.append(Check(f"Payment provider {name}", True, "accepts connections"))
         except (OSError, TimeoutError):
@@ -196,32 +232,30 @@ async def _health() -> Health:
     return Health(tuple(checks))
 
 
-async def _sweep(name: str, every_s: float, work: Callable[[], Awaitable[int]]) -> None:
-    """Run one sweeper for ever: at once again while there is work, else after its pause."""
-    while True:
-        try:
-            found = await work()
-        except (Refusal, Unavailable) as error:
-            _LOG.warning("sweeper_waits", sweeper=name, why=str(error))
-            found = 0
-        except Exception as error:
-            # A bug in one round must not end the sweeper; it is loud in the log and in the metric of its absence.
-            _LOG.error("sweeper_failed", sweeper=name, exc_info=error)
-            found = 0
-        await asyncio.sleep(0 if found else every_s)
+async def _database_health(domain: str) -> Check:
+    try:
+        async with db.of(domain).connection() as conn:
+            version = await conn.fetchval("SHOW server_version")
+    except Unavailable as error:
+        return Check("PostgreSQL", False, str(error))
+    return Check("PostgreSQL", True, f"version {version.split()[0]}, fsync on")
 
 
-async def serve(socket: Path) -> None:
-    """Serve this worker on a Unix socket until SIGTERM or SIGINT, then finish what is in flight."""
+async def serve(listen: str) -> None:
+    """Serve on `unix:/path` or `host:port` until SIGTERM or SIGINT, then finish what is in flight."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    socket.unlink(missing_ok=True)
-    framework = create_app()
+    socket = Path(listen.removeprefix("unix:")) if listen.startswith("unix:") else None
+    host, _, port = listen.rpartition(":")
+    if socket is not None:
+        socket.unlink(missing_ok=True)
+    framework = create_app(services.running(settings.current().serves))
     _tame_garbage_collector()
     server = Server(
-        create_served(framework), uds=socket, interface=Interfaces.RSGI, backlog=1024, backpressure=2048,
+        create_served(framework), uds=socket, address=host, port=0 if socket else int(port),
+        interface=Interfaces.RSGI, backlog=1024, backpressure=2048,
         log_enabled=False, websockets=False,
     )  # fmt: skip
     async with framework.lifespan():
@@ -229,7 +263,8 @@ async def serve(socket: Path) -> None:
         await asyncio.wait([serving, asyncio.create_task(stop.wait())], return_when=asyncio.FIRST_COMPLETED)
         server.stop()  # type: ignore[no-untyped-call]
         await serving
-    socket.unlink(missing_ok=True)
+    if socket is not None:
+        socket.unlink(missing_ok=True)
 
 
 def _tame_garbage_collector() -> None:
@@ -245,15 +280,25 @@ def _tame_garbage_collector() -> None:
 
 def main() -> None:
     """One worker process."""
-    parser = argparse.ArgumentParser(description="One Doorbuster worker on a Unix socket.")
-    parser.add_argument("--socket", type=Path, required=True)
+    parser = argparse.ArgumentParser(description="One Doorbuster worker.")
+    parser.add_argument("--listen", required=True, help="unix:/path or host:port")
     parser.add_argument("--settings", help="the settings file; without it, DOORBUSTER_SETTINGS names it")
+    parser.add_argument("--service", help="its name, when the settings name another")
+    parser.add_argument("--serve", nargs="+", help="the domains to run, when the settings name others")
     arguments = parser.parse_args()
     now = settings.load(arguments.settings)
+    if arguments.serve:
+        now = settings.use(
+            msgspec.structs.replace(now, service=arguments.service or now.service, serves=tuple(arguments.serve))
+        )
     telemetry.configure(now.log_level)
     calls.use_looped(now.calls == "looped")
     os.umask(0o077)
-    uvloop.run(serve(arguments.socket))
+    tracing.start(now.otlp_endpoint, now.service, now.trace_percent)
+    try:
+        uvloop.run(serve(arguments.listen))
+    finally:
+        tracing.stop()
 
 
 if __name__ == "__main__":

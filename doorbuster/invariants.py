@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import asyncpg
 import msgspec
 
-from doorbuster import map
+from doorbuster import map, provision
+from doorbuster.engines.embedded import PostgresServer
 
 _DOMAINS = Path(__file__).parent / "domains"
 _NAME = re.compile(r"^-- (\w+): (.+)$", re.MULTILINE)
@@ -35,12 +37,28 @@ def queries(domain: map.Domain) -> list[tuple[str, str, str]]:
     return [(mark[1], mark[2], text[mark.end() : end].strip()) for mark, end in zip(marks, ends, strict=True)]
 
 
-async def check(superuser_dsn: str) -> tuple[int, list[Breach]]:
-    """Run every invariant of every built domain; returns how many there are and those that are broken."""
+async def check_all(server: PostgresServer, *, apart: bool = False) -> tuple[int, list[Breach]]:
+    """`check` on a shop in one database, or in one for each group."""
+    where = provision.databases(apart=apart)
+    return await check_by(lambda domain: server.dsn(database=where[domain]))
+
+
+async def check_by(dsn_of: Callable[[str], str]) -> tuple[int, list[Breach]]:
+    """`check` on a shop whose domains' tables are where `dsn_of` says."""
+    checked = 0
+    breaches: list[Breach] = []
+    for dsn in dict.fromkeys(dsn_of(domain.id) for domain in map.BUILT):
+        count, broken = await check(dsn, [domain for domain in map.BUILT if dsn_of(domain.id) == dsn])
+        checked, breaches = checked + count, breaches + broken
+    return checked, breaches
+
+
+async def check(superuser_dsn: str, domains: Sequence[map.Domain] = map.BUILT) -> tuple[int, list[Breach]]:
+    """Run every invariant of these domains, which share a database; returns how many there are and those broken."""
     connection = await asyncpg.connect(superuser_dsn, timeout=10)
     checked, breaches = 0, []
     try:
-        for domain in map.BUILT:
+        for domain in domains:
             for name, promise, sql in queries(domain):
                 async with connection.transaction(readonly=True):
                     await connection.execute(f'SET LOCAL search_path = "{domain.name}"')

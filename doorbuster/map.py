@@ -92,6 +92,32 @@ _DEAL = (
     _get("/api/v1/deal/{deal_id}"),
     Route("POST", "/api/v1/deal", Access.MERCHANT, timeout_s=30),
 )
+_PAYMENT = (
+    _get("/api/v1/payment", Access.ADMIN),
+    _get("/api/v1/payment/case", Access.ADMIN),
+    Route("POST", "/api/v1/payment/case/{case_id}/settle", Access.ADMIN),
+    _get("/api/v1/payment/instrument", Access.USER),
+    Route("POST", "/api/v1/payment/instrument", Access.USER),
+    Route("POST", "/api/v1/payment/instrument/forget", Access.USER),
+    _get("/api/v1/payment/provider", Access.ADMIN),
+    Route("POST", "/api/v1/payment/provider/{account}/force", Access.ADMIN),
+    Route("POST", "/api/v1/payment/webhook/{account}/event", Access.OPEN),
+    _get("/api/v1/payment/routing", Access.ADMIN),
+    Route("PUT", "/api/v1/payment/routing", Access.ADMIN),
+    Route("POST", "/api/v1/payment/routing/try", Access.ADMIN),
+    _get("/api/v1/payment/{payment_id}", Access.USER),
+    Route("POST", "/api/v1/payment/{payment_id}/confirm", Access.USER, timeout_s=30),
+    Route("PUT", "/api/v1/payment/{payment_id}/refund-account", Access.USER),
+    _get("/api/v1/payment/{payment_id}/decision", Access.ADMIN),
+    Route("POST", "/api/v1/payment/{payment_id}/refund", Access.ADMIN, timeout_s=30),
+)
+_LEDGER = (
+    _get("/api/v1/ledger/account", Access.ADMIN),
+    _get("/api/v1/ledger/reconciliation", Access.ADMIN),
+    Route("POST", "/api/v1/ledger/settlement", Access.ADMIN, body_limit=8_388_608, timeout_s=60),
+    _get("/api/v1/ledger/case", Access.ADMIN),
+    Route("POST", "/api/v1/ledger/case/{case_id}/close", Access.ADMIN),
+)
 _ORDER = (
     Route("POST", "/api/v1/order", Access.USER, timeout_s=30),
     _get("/api/v1/order", Access.USER),
@@ -100,6 +126,20 @@ _ORDER = (
     Route("POST", "/api/v1/order/{order_id}/pay", Access.USER, timeout_s=30),
     Route("POST", "/api/v1/order/{order_id}/cancel", Access.USER, timeout_s=30),
 )
+
+
+def _event_routes(name: str) -> tuple[Route, ...]:
+    """What every domain that hears facts answers to admins."""
+    path = f"/api/v1/{name}/event"
+    return (
+        _get(path, Access.ADMIN),
+        _get(f"{path}/dead-letter", Access.ADMIN),
+        _get(f"{path}/dead-letter/{{seq}}", Access.ADMIN),
+        Route("POST", f"{path}/dead-letter/requeue", Access.ADMIN),
+        Route("POST", f"{path}/dead-letter/drop", Access.ADMIN),
+        Route("POST", f"{path}/replay", Access.ADMIN, timeout_s=60),
+    )
+
 
 DOMAINS: tuple[Domain, ...] = (
     Domain("user", "account", "who somebody is: sign-up, login, tokens, roles", built=True, routes=_ACCOUNT),
@@ -120,7 +160,7 @@ DOMAINS: tuple[Domain, ...] = (
         built=True,
         publishes=("PriceChanged",),
         hears=("item.catalog.ItemChanged",),
-        routes=_PRICE,
+        routes=_PRICE + _event_routes("price"),
     ),
     Domain(
         "item",
@@ -136,7 +176,16 @@ DOMAINS: tuple[Domain, ...] = (
         "payment",
         "money in and back: payments, attempts, refunds",
         built=True,
-        publishes=("PaymentSettled",),
+        publishes=("PaymentSettled", "PaymentReopened", "MoneyMoved"),
+        routes=_PAYMENT,
+    ),
+    Domain(
+        "commerce",
+        "ledger",
+        "the books of all money, compared with what providers settle",
+        built=True,
+        hears=("commerce.payment.MoneyMoved",),
+        routes=_LEDGER + _event_routes("ledger"),
     ),
     Domain("commerce", "delivery", "how it travels"),
     Domain(
@@ -145,8 +194,8 @@ DOMAINS: tuple[Domain, ...] = (
         "the order process: state machine, orchestration, timeline",
         built=True,
         publishes=("OrderPlaced", "OrderPaid", "OrderCancelled", "OrderExpired", "OrderRefunded"),
-        hears=("commerce.payment.PaymentSettled",),
-        routes=_ORDER,
+        hears=("commerce.payment.PaymentSettled", "commerce.payment.PaymentReopened"),
+        routes=_ORDER + _event_routes("order"),
     ),
     Domain("commerce", "claim", "cancellation, exchange and return after payment"),
     Domain("commerce", "settlement", "what sellers are owed"),
@@ -157,7 +206,7 @@ DOMAINS: tuple[Domain, ...] = (
         "time deals: window, deal price, allotment, customer limit",
         built=True,
         hears=("item.stock.AllotmentChanged",),
-        routes=_DEAL,
+        routes=_DEAL + _event_routes("deal"),
     ),
     Domain("activation", "campaign", "paced pushes"),
     Domain("activation", "experiment", "assignment and exposure"),
@@ -180,6 +229,7 @@ BUILT = tuple(domain for domain in DOMAINS if domain.built)
 SHOP_ROUTES = (
     _get("/"),
     _get("/api/v1/openapi.json"),
+    _get("/api/v1/asyncapi.json", Access.USER),
     _get("/api/v1/docs"),
     _get("/api/v1/docs/{name}"),
     _get("/livez", Access.USER),
@@ -189,6 +239,16 @@ SHOP_ROUTES = (
 """What the shop as a whole answers. Probes ask each process on its own socket; through the edge they need a token."""
 
 ROUTES: tuple[Route, ...] = tuple(route for domain in BUILT for route in domain.routes) + SHOP_ROUTES
+
+
+def heard_by_source(domain: Domain) -> dict[str, tuple[str, ...]]:
+    """The types of facts that a domain hears, by the domain that tells them."""
+    return {source: heard_from(domain, source) for source in dict.fromkeys(f.rpartition(".")[0] for f in domain.hears)}
+
+
+def heard_from(domain: Domain, source: str) -> tuple[str, ...]:
+    """The types of facts that a domain hears of another."""
+    return tuple(fact.rpartition(".")[2] for fact in domain.hears if fact.rpartition(".")[0] == source)
 
 
 def may_see(domain_id: str, other_id: str) -> bool:

@@ -31,13 +31,13 @@ def work():
         except StopIteration as done:
             seen[line.key] = {"cost": done.value, "lines": [line.quantity, (i, line)]}
 def timed():
-    start = time.perf_counter(); work(); return time.perf_counter() - start
+    start = time.process_time(); work(); return time.process_time() - start
 print(min(timed() for _ in range(3)))
 """
 
 
 def seconds(python: str) -> float | None:
-    """How long this Python needs for a fixed piece of work; None if it is missing, too old, or cannot make a venv."""
+    """CPU seconds this Python needs for a fixed piece of work; None: missing, too old, or it cannot make a venv."""
     try:
         said = subprocess.run([python, "-c", _SPEED], capture_output=True, text=True, timeout=30, check=True)
         return float(said.stdout)
@@ -46,7 +46,7 @@ def seconds(python: str) -> float | None:
 
 
 def choose() -> str:
-    """The Python to take. Measured in turns, so that a neighbour's noise falls on all alike."""
+    """The Python to take. CPU time, and measured in turns, so that a busy machine chooses as an idle one does."""
     rounds = [[seconds(python) for python in CANDIDATES] for _ in range(3)]
     best = [min((one for one in times if one is not None), default=None) for times in zip(*rounds, strict=True)]
     usual = best[0]

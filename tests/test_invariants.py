@@ -47,7 +47,8 @@ _PAYMENT = (
 )
 _ATTEMPT = (
     "INSERT INTO attempt (payment_id, number, provider, reference, idempotency_key, amount_minor, currency, state,"
-    " next_inquiry_at) VALUES ('00000000-0000-4000-8000-0000000000f1', 1, 'p', 'r', 'k', {1}, 'USD', '{0}', now())"
+    " next_inquiry_at) VALUES ('00000000-0000-4000-8000-0000000000f1', 1, 'p',"
+    " '00000000-0000-4000-8000-0000000000f1.1', '00000000-0000-4000-8000-0000000000f1.1', {1}, 'USD', '{0}', now())"
 )
 _REFUND = (
     "INSERT INTO refund (id, payment_id, provider, provider_id, amount_minor, currency, reason, state) VALUES"
@@ -92,6 +93,32 @@ _DEAL = (
     " VALUES (gen_random_uuid(), gen_random_uuid(), 't', 'h', 'USD', now(), now() + interval '1 h', '[]', 'preparing')"
 )
 
+_MOVED = (
+    "INSERT INTO movements (id, provider, provider_id, transaction_id, reference, payment_id, order_id, amount_minor,"
+    " currency, reason, moved_at, row_id) VALUES ('00000000-0000-4000-8000-0000000000b7', 'p', 'ch', '', 'r',"
+    " gen_random_uuid(), gen_random_uuid(), 700, 'USD', 'paid', now(), NULL)"
+)
+_JOURNAL = (
+    "INSERT INTO journal (id, kind, source_id, happened_at) VALUES"
+    " ('00000000-0000-4000-8000-0000000000b8', 'movement', '00000000-0000-4000-8000-0000000000b7', now())"
+)
+_UNGUARDED = "ALTER TABLE entries DISABLE TRIGGER entries_balance"
+_BOOKED = (
+    "INSERT INTO entries VALUES ('00000000-0000-4000-8000-0000000000b8', 1, 'provider:p:USD', 'USD', {0}),"
+    " ('00000000-0000-4000-8000-0000000000b8', 2, 'customer_orders:USD', 'USD', {1})"
+)
+_SETTLED = (
+    "INSERT INTO settlement_rows (id, provider, provider_id, transaction_id, reference, amount_minor, fee_minor,"
+    " currency, fee_currency, sold_on, paid_on, source, movement_id) VALUES ('00000000-0000-4000-8000-0000000000b9',"
+    " 'p', 'ch', 't', 'r', {0}, 7, 'USD', 'USD', now(), now(), 'call', '00000000-0000-4000-8000-0000000000b7')"
+)
+_NAMED = "UPDATE movements SET row_id = '00000000-0000-4000-8000-0000000000b9' WHERE provider = 'p'"
+_CASE = (
+    "INSERT INTO cases (id, provider, day, class, movement_id, amount_minor, currency, ours, theirs, next_step) VALUES"
+    " (gen_random_uuid(), 'p', now(), 'missing_theirs', '00000000-0000-4000-8000-0000000000b7', 0, 'USD', '[]', '[]',"
+    " '')"
+)
+
 # What is planted for each invariant: statements that make a sound beginning and then break one promise.
 PLANTED: dict[tuple[str, str], tuple[str, ...]] = {
     ("stock", "option_balances"): (_OPTION.format(5, 1, 0, 0), _ENTRY.format(5)),
@@ -108,6 +135,7 @@ PLANTED: dict[tuple[str, str], tuple[str, ...]] = {
     ("order", "paid_has_payment"): (_ORDERS.format("paid", 10, "NULL"), _TRANSITION.format(1, "paid")),
     ("payment", "succeeded_has_evidence"): (_PAYMENT.format("succeeded"), _ATTEMPT.format("declined", 700)),
     ("payment", "settled_has_no_live_attempt"): (_PAYMENT.format("declined"), _ATTEMPT.format("unknown", 700)),
+    ("payment", "waits_in_a_session"): (_PAYMENT.format("waiting"), _ATTEMPT.format("window", 700)),
     ("payment", "amounts_agree"): (_PAYMENT.format("declined"), _ATTEMPT.format("declined", 701)),
     ("payment", "refund_cannot_exceed_capture"): (
         _PAYMENT.format("refunding"), _ATTEMPT.format("succeeded", 700), _REFUND.format(701, "sending"),
@@ -115,6 +143,8 @@ PLANTED: dict[tuple[str, str], tuple[str, ...]] = {
     ("payment", "refunded_has_refund"): (
         _PAYMENT.format("refunded"), _ATTEMPT.format("succeeded", 700), _REFUND.format(700, "sending"),
     ),
+    ("payment", "refunds_are_counted"): (_PAYMENT.format("succeeded"), _REFUND.format(1, "sending")),
+    ("payment", "refunding_means_all"): (_PAYMENT.format("refunded"), _ATTEMPT.format("succeeded", 700)),
     ("catalog", "something_to_buy"): (_ITEM.format(1),),
     ("catalog", "options_fit_names"): (_ITEM.format(1), _OPTION_OF_ITEM.format("{}", 0)),
     ("catalog", "options_distinct"): (
@@ -136,6 +166,16 @@ PLANTED: dict[tuple[str, str], tuple[str, ...]] = {
     ("account", "family_outlives_tokens"): (_ACCOUNT.format("shopper"), _FAMILY, _TOKEN.format("a", "1 h")),
     ("account", "everybody_is_a_shopper"): (_ACCOUNT.format("merchant"),),
     ("deal", "preparing_is_watched"): (_DEAL,),
+    # The database itself refuses these, so its guard is taken off for the planting.
+    ("ledger", "transactions_balance"): (_UNGUARDED, _JOURNAL, _BOOKED.format(700, -699)),
+    ("ledger", "books_balance"): (_UNGUARDED, _JOURNAL, _BOOKED.format(700, -701)),
+    ("ledger", "balance_is_sum"): (
+        _JOURNAL, _BOOKED.format(700, -700), "UPDATE balances SET debit_minor = debit_minor + 1",
+    ),
+    ("ledger", "movement_is_booked"): (_MOVED, _JOURNAL, _BOOKED.format(701, -701)),
+    ("ledger", "pairs_are_mutual"): (_MOVED, _SETTLED.format(701), _NAMED),
+    ("ledger", "matched_is_booked"): (_MOVED, _SETTLED.format(700), _NAMED),
+    ("ledger", "explained_is_closed"): (_MOVED, _SETTLED.format(700), _NAMED, _CASE),
 }  # fmt: skip
 
 

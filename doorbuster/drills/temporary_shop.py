@@ -8,13 +8,13 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
 
-from doorbuster import client, provision
+from doorbuster import client, provision, single_machine
 from doorbuster.engines.embedded import DataPaths, PostgresServer, kept_password, read_state, stop_running
 
 START_WITHIN_S = 90.0
@@ -53,8 +53,13 @@ class DrilledShop(msgspec.Struct, frozen=True):
 
     @property
     def dsn(self) -> str:
-        """The shop's database as superuser."""
-        return self.server.dsn(database=provision.DATABASE)
+        """The database in which the orders are, as superuser."""
+        return self.dsn_of("commerce.order")
+
+    def dsn_of(self, domain: str) -> str:
+        """The database a domain's tables are in, as superuser."""
+        where = provision.databases(apart=single_machine.is_apart(self.data))
+        return self.server.dsn(database=where[domain])
 
     def as_client(self) -> client.Shop:
         """The shop as the command line's client knows it."""
@@ -71,14 +76,26 @@ def running_shop(url: str, data: Path) -> DrilledShop:
     return DrilledShop(found.url, data.absolute(), workers, own=False)
 
 
+EMPTY: Mapping[str, str] = {}
+
+
 @contextmanager
-def temporary_shop(*, workers: int, overrides: Mapping[str, object]) -> Iterator[DrilledShop]:
-    """A fresh, empty shop on a free port; `overrides` are fields of Settings. Stopped and removed at the end, also when
-    interrupted. Takes about 5 s. Raises ShopDidNotStart."""
+def temporary_shop(
+    *, workers: int, overrides: Mapping[str, object], more: Sequence[str] = (), files: Mapping[str, str] = EMPTY
+) -> Iterator[DrilledShop]:
+    """A fresh, empty shop on a free port; `overrides` are fields of Settings, `more` options of `doorbuster up`,
+    `files` what stands in its data directory before it starts.
+
+    Stopped and removed at the end, also when interrupted. Takes about 5 s. Raises ShopDidNotStart.
+    """
     home = Path(tempfile.mkdtemp(prefix="doorbuster-drill-"))
     data = home / "shop"
+    data.mkdir(mode=0o700)
+    for name, text in files.items():
+        (data / name).parent.mkdir(exist_ok=True)
+        (data / name).write_text(text)
     try:
-        yield DrilledShop(_start(data, workers, overrides), data, workers, own=True)
+        yield DrilledShop(_start(data, workers, overrides, more), data, workers, own=True)
     finally:
         try:
             stop_running(data)
@@ -86,13 +103,13 @@ def temporary_shop(*, workers: int, overrides: Mapping[str, object]) -> Iterator
             shutil.rmtree(home, ignore_errors=True)
 
 
-def _start(data: Path, workers: int, overrides: Mapping[str, object]) -> str:
+def _start(data: Path, workers: int, overrides: Mapping[str, object], more: Sequence[str]) -> str:
     said = ""
     for _ in range(_TRIES):  # between finding a free port and listening on it, somebody else may take it
         port = free_port()
         argv = [sys.executable, "-m", "doorbuster.surfaces.cli.main", "up", "--detach", "--no-demo"]
         argv += ["--port", str(port), "--data", str(data), "--workers", str(workers)]
-        argv += ["--settings", json.dumps(dict(overrides))]
+        argv += ["--settings", json.dumps(dict(overrides)), *more]
         # A session of its own: Ctrl-C in the terminal must reach the drill only, which then stops the shop in order.
         starting = subprocess.Popen(
             argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,

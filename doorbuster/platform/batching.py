@@ -10,12 +10,14 @@ import asyncio
 import random
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextvars import ContextVar
 from typing import Generic, TypeVar, cast
 
 import asyncpg
 from prometheus_client import Histogram
 
+from doorbuster.platform import tracing
 from doorbuster.platform.errors import OutcomeUnknown, Refusal, Unavailable
 
 Q = TypeVar("Q")
@@ -26,8 +28,20 @@ BATCH_SIZE = Histogram(
 )
 _BUSY = (asyncpg.DeadlockDetectedError, asyncpg.SerializationError, asyncpg.LockNotAvailableError)
 _RETRYABLE = (*_BUSY, asyncpg.UniqueViolationError)
-_Waiting = tuple[Q, asyncio.Future[A], float]
-_Taken = tuple[Q, asyncio.Future[A]]
+_Waiting = tuple[Q, asyncio.Future[A], float, str]
+_Taken = tuple[Q, asyncio.Future[A], str]
+_causes: ContextVar[Mapping[int, str] | None] = ContextVar("causes", default=None)
+
+
+def cause_of(request: object) -> str:
+    """The traceparent under which a request of the running batch was submitted, for what it makes true to carry on.
+
+    Empty for one that was not traced. Outside a batch, and for what is no request of it: what is being traced now.
+    """
+    causes = _causes.get()
+    if causes is None or (cause := causes.get(id(request))) is None:
+        return tracing.current_traceparent()
+    return cause
 
 
 class Batcher(Generic[Q, A]):
@@ -62,15 +76,21 @@ class Batcher(Generic[Q, A]):
         self._queue: deque[_Waiting[Q, A]] = deque()
         self._active: set[asyncio.Task[None]] = set()
         self._size = BATCH_SIZE.labels(name)
+        self._waits, self._works = f"wait for {name}", f"batch of {name}"
 
     async def submit(self, request: Q) -> A:
         """Queue one request and wait for its own answer; raises its `Refusal`, or `Unavailable`."""
         if len(self._queue) >= self._queue_limit:
             raise Unavailable(f"{self.name} has {self._queue_limit} requests waiting", retry_after_s=2)
         future: asyncio.Future[A] = asyncio.get_running_loop().create_future()
-        self._queue.append((request, future, time.monotonic()))
-        self._start_writer()
-        return await future
+        if not tracing.is_on():
+            self._queue.append((request, future, time.monotonic(), ""))
+            self._start_writer()
+            return await future
+        with tracing.span(self._waits):
+            self._queue.append((request, future, time.monotonic(), tracing.current_traceparent()))
+            self._start_writer()
+            return await future
 
     def _start_writer(self) -> None:
         if len(self._active) < self._writers:
@@ -96,21 +116,21 @@ class Batcher(Generic[Q, A]):
         batch: list[_Taken[Q, A]] = []
         too_old = time.monotonic() - self._patience_s
         while self._queue and len(batch) < self._limit:
-            request, future, since = self._queue.popleft()
+            request, future, since, cause = self._queue.popleft()
             if future.done():
                 continue  # a caller who went away before its batch began has not been promised anything
             if since < too_old:
                 _fail(future, Unavailable(f"{self.name} did not get to this request in time", retry_after_s=2))
                 continue
-            batch.append((request, future))
+            batch.append((request, future, cause))
         return batch
 
     async def _settle(self, batch: Sequence[_Taken[Q, A]]) -> None:
         try:
-            answers = await self._run_with_patience([request for request, _ in batch])
+            answers = await self._run_traced(batch)
             assert len(answers) == len(batch), f"{self.name} answered {len(answers)} of {len(batch)} requests"
         except Unavailable as error:
-            for _, future in batch:
+            for _, future, _ in batch:
                 _fail(future, error)
         except Exception as error:
             if len(batch) > 1:
@@ -124,15 +144,27 @@ class Batcher(Generic[Q, A]):
             else:
                 _fail(batch[0][1], error)
         except BaseException:
-            for _, future in batch:
+            for _, future, _ in batch:
                 future.cancel()
             raise
         else:
-            for (_, future), answer in zip(batch, answers, strict=True):
+            for (_, future, _), answer in zip(batch, answers, strict=True):
                 if isinstance(answer, Refusal):
                     _fail(future, answer)
                 elif not future.done():
                     future.set_result(answer)
+
+    async def _run_traced(self, batch: Sequence[_Taken[Q, A]]) -> Sequence[A | Refusal]:
+        requests = [request for request, _, _ in batch]
+        if not tracing.is_on():
+            return await self._run_with_patience(requests)
+        token = _causes.set({id(request): cause for request, _, cause in batch})
+        try:
+            causes = [cause for _, _, cause in batch]
+            with tracing.joined(self._works, tracing.INTERNAL, causes, {"door.batch.size": len(batch)}):
+                return await self._run_with_patience(requests)
+        finally:
+            _causes.reset(token)
 
     async def _run_with_patience(self, requests: Sequence[Q]) -> Sequence[A | Refusal]:
         started, pause, refused = time.monotonic(), 0.05, 0

@@ -1,23 +1,25 @@
 """One verb, two distances: `@query` and `@command` mark what other domains may call.
 
-Near: the function runs. Looped: arguments, result and refusals are encoded and decoded on the way, as if the domain
-were elsewhere, so that tests prove that no verb relies on sharing memory. To keep the distances alike, a verb takes
-only frozen values and a `Ctx`, a command names an idempotency key or an id of its own, and no call is made while a
-transaction is open.
+Near: the function runs. Far: the domain has an address elsewhere, and `platform.remote` carries the call there. Looped:
+arguments, result and refusals are encoded and decoded on the way, as if the domain were elsewhere, so that tests prove
+that no verb relies on sharing memory. To keep the distances alike, a verb takes only frozen values and a `Ctx`, a
+command names an idempotency key or an id of its own, and no call is made while a transaction is open.
 """
 
 from __future__ import annotations
 
 import functools
+import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextvars import ContextVar
-from inspect import signature
+from inspect import Signature, signature
 from typing import Any, Concatenate, ParamSpec, TypeVar, get_type_hints
 from uuid import UUID
 
 import msgspec
 
+from doorbuster.platform import tracing
 from doorbuster.platform.errors import Refusal, Unavailable, refusal_class
 
 P = ParamSpec("P")
@@ -55,20 +57,50 @@ class Verb:
         _, _, group, domain, *_ = function.__module__.split(".")
         self.function = function
         self.kind = kind
-        self.wire_id = f"{group}.{domain}.{function.__name__}"
+        self.domain = f"{group}.{domain}"
+        self.wire_id = f"{self.domain}.{function.__name__}"
 
     @functools.cached_property
-    def argument_types(self) -> dict[str, Any]:
+    def _signature(self) -> Signature:
+        return signature(self.function)
+
+    @functools.cached_property
+    def _arguments(self) -> msgspec.json.Decoder[msgspec.Struct]:
         hints = get_type_hints(self.function)
-        return {name: hints[name] for name in signature(self.function).parameters}
+        fields = [(name, hints[name]) for name in self._signature.parameters]
+        return msgspec.json.Decoder(msgspec.defstruct(f"{self.wire_id} arguments", fields))
 
     @functools.cached_property
-    def result_type(self) -> Any:
-        return get_type_hints(self.function)["return"]
+    def _result(self) -> msgspec.json.Decoder[Any]:
+        return msgspec.json.Decoder(get_type_hints(self.function)["return"])
+
+    def encode_arguments(self, ctx: Ctx, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
+        """All arguments by name, as they travel."""
+        bound = self._signature.bind(ctx, *args, **kwargs)
+        bound.apply_defaults()
+        return _ENCODER.encode(bound.arguments)
+
+    def decode_arguments(self, wire: bytes) -> dict[str, Any]:
+        """The arguments by name. Raises msgspec.MsgspecError when they are not what this verb takes."""
+        return msgspec.structs.asdict(self._arguments.decode(wire))
+
+    def decode_result(self, wire: bytes) -> Any:
+        """What the verb returned. Raises msgspec.MsgspecError when it is not what this verb returns."""
+        return self._result.decode(wire)
 
 
 VERBS: dict[str, Verb] = {}
+Carrier = Callable[[Verb, Ctx, bytes], Awaitable[Any]]
+"""Takes one call with its encoded arguments to another process and returns the decoded result, or raises."""
+_ENCODER = msgspec.json.Encoder()
 _looped = False
+_far: dict[str, Carrier] = {}
+
+
+def use_far(carriers: Mapping[str, Carrier]) -> None:
+    """Send the calls of these domains (`group.domain`) elsewhere; all others stay near."""
+    _far.clear()
+    _far.update(carriers)
 
 
 def use_looped(on: bool) -> None:
@@ -88,7 +120,15 @@ def _verb(
     def call(ctx: Ctx, *args: P.args, **kwargs: P.kwargs) -> Awaitable[R]:
         holder = open_transaction.get()
         assert not holder, f"{verb.wire_id} was called inside a transaction of {holder}: nothing leaves a transaction"
-        return _call_looped(verb, ctx, args, kwargs) if _looped else function(ctx, *args, **kwargs)
+        if _far and (carry := _far.get(verb.domain)) is not None:
+            work = carry(verb, ctx, verb.encode_arguments(ctx, args, kwargs))
+            distance = tracing.CLIENT
+        else:
+            work = _call_looped(verb, ctx, args, kwargs) if _looped else function(ctx, *args, **kwargs)
+            distance = tracing.INTERNAL
+        if not tracing.is_on():
+            return work
+        return tracing.call(verb.wire_id, sys._getframe(1).f_globals["__name__"], work, distance)
 
     return call  # type: ignore[return-value]  # the type checker takes wraps() for another callable
 
@@ -105,16 +145,12 @@ def command(function: Callable[Concatenate[Ctx, P], Awaitable[R]]) -> Callable[C
 
 async def _call_looped(verb: Verb, ctx: Ctx, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """Encode, decode, run, encode, decode: what a call over HTTP does to values and refusals, without the socket."""
-    bound = signature(verb.function).bind(ctx, *args, **kwargs)
-    bound.apply_defaults()
-    wire = msgspec.json.encode(bound.arguments)
-    raw = msgspec.json.decode(wire, type=dict[str, msgspec.Raw])
-    arguments = {name: msgspec.json.decode(raw[name], type=kind) for name, kind in verb.argument_types.items()}
+    arguments = verb.decode_arguments(verb.encode_arguments(ctx, args, kwargs))
     try:
         result = await verb.function(**arguments)
     except Refusal as refusal:
         raise decode_refusal(encode_refusal(refusal)) from None
-    return msgspec.json.decode(msgspec.json.encode(result), type=verb.result_type)
+    return verb.decode_result(_ENCODER.encode(result))
 
 
 def encode_refusal(refusal: Refusal) -> bytes:

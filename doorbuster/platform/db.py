@@ -6,7 +6,7 @@ Each domain logs in with its own role, whose search_path is its own schema; no d
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,8 @@ import msgspec
 from doorbuster.platform import settings
 from doorbuster.platform.calls import open_transaction
 from doorbuster.platform.errors import OutcomeUnknown, Unavailable
+from doorbuster.platform.settings import DatabaseLogin
+from doorbuster.platform.sql_spans import connection_of
 
 if TYPE_CHECKING:
     Conn = asyncpg.pool.PoolConnectionProxy[asyncpg.Record]
@@ -45,10 +47,17 @@ LOST = (
 
 
 class Database:
-    """Guards the pool of one domain."""
+    """Guards the pool of one domain, or of those who read one group's outboxes."""
 
-    def __init__(self, domain: str) -> None:
+    def __init__(
+        self,
+        domain: str,
+        login: Callable[[], DatabaseLogin] | None = None,
+        session: Mapping[str, str] | None = None,
+    ) -> None:
         self.domain = domain
+        self._session = dict(session or {})
+        self._login = login or (lambda: settings.current().databases[domain])
         self._pool: asyncpg.Pool[asyncpg.Record] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._opening = asyncio.Lock()
@@ -59,7 +68,7 @@ class Database:
             return self._pool
         async with self._opening:
             if self._pool is None or self._loop is not loop:
-                login = settings.current().databases[self.domain]
+                login = self._login()
                 self._pool = await asyncpg.create_pool(
                     host=login.host,
                     port=login.port,
@@ -73,7 +82,9 @@ class Database:
                     timeout=_ACQUIRE_TIMEOUT_S,
                     # The default reset is a round trip after every use; no session state is ever changed here.
                     reset=_keep,
-                    server_settings={
+                    connection_class=connection_of(self.domain),
+                    server_settings=({"search_path": f'"{login.schema}"'} if login.schema else {})
+                    | {
                         "application_name": f"doorbuster {self.domain}",
                         "lock_timeout": "4s",
                         "idle_in_transaction_session_timeout": "15s",
@@ -82,7 +93,8 @@ class Database:
                         "enable_seqscan": "off",
                         "enable_hashjoin": "off",
                         "enable_mergejoin": "off",
-                    },
+                    }
+                    | self._session,
                 )
                 self._loop = loop
             return self._pool
@@ -178,6 +190,7 @@ async def _keep(_: Any) -> None:
 
 
 _databases: dict[str, Database] = {}
+_logs: dict[str, Database] = {}
 
 
 def of(domain: str) -> Database:
@@ -185,9 +198,29 @@ def of(domain: str) -> Database:
     return _databases.setdefault(domain, Database(domain))
 
 
+def log_of(source: str) -> Database:
+    """The database in which a domain's outbox can be read, by the login of its group's listeners."""
+    group = source.split(".")[0]
+    if group not in _logs:
+        # A look at an idle log costs less than planning it for each value, than starting workers for it, and than
+        # compiling it, all of which the estimates for a log of many days would call for.
+        session = {"plan_cache_mode": "force_generic_plan", "max_parallel_workers_per_gather": "0", "jit": "off"}
+        _logs[group] = Database(f"log of {group}", lambda: settings.current().outboxes[group], session)
+    return _logs[group]
+
+
+def beside(domain: str, schema: str) -> Database:
+    """The database of a domain by its own login, but in another schema of it."""
+
+    def login() -> DatabaseLogin:
+        return msgspec.structs.replace(settings.current().databases[domain], schema=schema)
+
+    return _databases.setdefault(f"{domain} in {schema}", Database(domain, login))
+
+
 async def close_all() -> None:
     """Close every pool of this process."""
-    for database in list(_databases.values()):
+    for database in (*_databases.values(), *_logs.values()):
         await database.close()
 
 

@@ -25,7 +25,7 @@ from litestar.exceptions import (
     ValidationException,
 )
 
-from doorbuster.platform import errors, ids
+from doorbuster.platform import errors, ids, tracing
 from doorbuster.platform.calls import Ctx
 from doorbuster.platform.errors import Refusal, Unavailable
 
@@ -64,6 +64,7 @@ async def check_body(request: Request[Any, Any, Any]) -> None:
 
     The framework alone would take `"5"` for 5, and any media type for JSON.
     """
+    tracing.name_route(request.scope["path_template"])
     field = request.route_handler.parsed_data_field
     if field is None:
         return

@@ -12,7 +12,7 @@ from typing import Any, Generic, TypeVar
 
 import msgspec
 
-from doorbuster.platform import ids
+from doorbuster.platform import ids, tracing
 from doorbuster.platform.calls import Ctx
 from doorbuster.platform.http import PROBLEM, ctx_of, decode_strictly, problem_of, require_json
 from doorbuster.platform.rsgi import Protocol, RsgiApp, Scope, answer, body_of
@@ -40,6 +40,7 @@ class LeanRoute(Generic[B]):
     async def serve(self, scope: Scope, protocol: Protocol) -> None:
         """Answer one request."""
         headers = scope.headers
+        tracing.name_route(self.path)
         try:
             ctx = ctx_of(headers)
             require_json(headers)

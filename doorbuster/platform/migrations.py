@@ -23,13 +23,21 @@ class MigrationRefused(Exception):
 
 
 class DomainSchema(msgspec.Struct, frozen=True):
-    """What to make for one domain: its schema and role, its migration files, and whose outboxes it may read."""
+    """What to make for one domain: its schema, the role that owns it, its migration files."""
 
     schema: str
     role: str
     password: str
     files: tuple[Path, ...]
-    hears_schemas: tuple[str, ...] = ()
+
+
+class Reader(msgspec.Struct, frozen=True):
+    """A role that listens: what it may do, as `privileges ON table` of these schemas, and nothing else."""
+
+    role: str
+    password: str
+    schemas: tuple[str, ...]
+    grants: tuple[tuple[str, str], ...]
 
 
 def migration_files(folder: Path) -> tuple[Path, ...]:
@@ -42,31 +50,40 @@ def migration_files(folder: Path) -> tuple[Path, ...]:
     return tuple(files)
 
 
-async def migrate(connection: asyncpg.Connection[asyncpg.Record], schemas: Sequence[DomainSchema]) -> list[str]:
-    """Bring every schema up to date; returns what was applied. Safe to run at once from several processes."""
+async def migrate(
+    connection: asyncpg.Connection[asyncpg.Record], schemas: Sequence[DomainSchema], readers: Sequence[Reader] = ()
+) -> list[str]:
+    """Bring every schema up to date, and who may read; returns what was applied. Safe in several processes at once."""
     applied: list[str] = []
     await connection.execute("SELECT pg_advisory_lock($1)", _LOCK_KEY)
     try:
         for schema in schemas:
             await _make_schema(connection, schema)
             applied += await _apply(connection, schema)
-        for schema in schemas:
-            for heard in schema.hears_schemas:
-                await connection.execute(f'GRANT USAGE ON SCHEMA "{heard}" TO "{schema.role}"')
-                await connection.execute(f'GRANT SELECT ON "{heard}".outbox TO "{schema.role}"')
+        for reader in readers:
+            await _make_role(connection, reader.role, reader.password)
+            for name in reader.schemas:
+                await connection.execute(f'GRANT USAGE ON SCHEMA "{name}" TO "{reader.role}"')
+                for privileges, table in reader.grants:
+                    await connection.execute(f'GRANT {privileges} ON "{name}".{table} TO "{reader.role}"')
     finally:
         await connection.execute("SELECT pg_advisory_unlock($1)", _LOCK_KEY)
     return applied
 
 
-async def _make_schema(connection: asyncpg.Connection[asyncpg.Record], schema: DomainSchema) -> None:
-    exists = await connection.fetchval("SELECT 1 FROM pg_roles WHERE rolname = $1", schema.role)
+async def _make_role(connection: asyncpg.Connection[asyncpg.Record], role: str, password: str) -> None:
+    exists = await connection.fetchval("SELECT 1 FROM pg_roles WHERE rolname = $1", role)
     verb = "ALTER" if exists else "CREATE"
-    quoted = await connection.fetchval("SELECT quote_literal($1::text)", schema.password)
+    quoted = await connection.fetchval("SELECT quote_literal($1::text)", password)
     async with connection.transaction():
         # The password must never reach the server's log, not even when the statement is slow or fails.
         await connection.execute("SET LOCAL log_statement = 'none'; SET LOCAL log_min_error_statement = 'panic'")
-        await connection.execute(f'{verb} ROLE "{schema.role}" LOGIN PASSWORD {quoted}')
+        await connection.execute(f'{verb} ROLE "{role}" LOGIN PASSWORD {quoted}')
+
+
+async def _make_schema(connection: asyncpg.Connection[asyncpg.Record], schema: DomainSchema) -> None:
+    await _make_role(connection, schema.role, schema.password)
+    async with connection.transaction():
         await connection.execute(f'CREATE SCHEMA IF NOT EXISTS "{schema.schema}" AUTHORIZATION "{schema.role}"')
         await connection.execute(f'ALTER ROLE "{schema.role}" SET search_path = "{schema.schema}"')
         await connection.execute("REVOKE ALL ON SCHEMA public FROM PUBLIC")

@@ -38,6 +38,11 @@ def is_currency(code: str) -> bool:
     return code in _CURRENCIES
 
 
+def currencies() -> tuple[str, ...]:
+    """All active ISO 4217 currencies, in order."""
+    return tuple(sorted(_CURRENCIES))
+
+
 def exponent(currency: str) -> int:
     """Digits after the decimal point of this currency: 2 for USD, 0 for KRW, 3 for KWD."""
     return _EXPONENTS.get(currency, 2)

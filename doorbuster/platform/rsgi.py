@@ -6,6 +6,7 @@ for an answer that is ready at once (decision 0016). HTTP only.
 
 from __future__ import annotations
 
+import hmac
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from contextlib import suppress
 from typing import Any
@@ -97,6 +98,32 @@ def serve_asgi(app: AsgiApp, body_limit: int) -> RsgiApp:
             exchange.end()
 
     return serve
+
+
+EDGE_HEADER = "x-door-edge"
+_PROBES = frozenset({"/livez", "/readyz"})
+
+
+def behind_edge(app: RsgiApp, secret: str) -> RsgiApp:
+    """`app` for whoever proves to be the edge, which alone says who a caller is; probes are answered to all."""
+    assert len(secret) >= 16, "the edge's secret is too short to be one"
+    expected = secret.encode()
+
+    def serve(scope: Scope, protocol: Protocol) -> Awaitable[None]:
+        shown = (scope.headers.get(EDGE_HEADER) or "").encode()
+        if scope.path in _PROBES or hmac.compare_digest(shown, expected):
+            return app(scope, protocol)
+        return _refuse(protocol)
+
+    return serve
+
+
+async def _refuse(protocol: Protocol) -> None:
+    body = (
+        b'{"type":"about:blank","title":"A valid access token is needed","status":401,"code":"unauthenticated",'
+        b'"detail":"This service answers behind its edge only"}'
+    )
+    answer(protocol, 401, [("content-type", "application/problem+json")], body)
 
 
 class _Exchange:

@@ -32,7 +32,7 @@ def test_no_modules_import_each_other_in_a_circle() -> None:
 
 
 def test_imports_stand_at_the_top_of_the_file() -> None:
-    assert told(imports.top_of_file(REAL)) == []
+    assert told(imports.top_of_file(REAL, imports.LATE)) == []
 
 
 def test_the_rules_read_the_whole_project() -> None:
@@ -158,4 +158,12 @@ def test_a_package_that_lists_its_parts_is_no_circle(tmp_path: Path) -> None:
     ],
 )
 def test_an_import_further_down_is_caught(tmp_path: Path, text: str) -> None:
-    assert len(told(imports.top_of_file(plant(tmp_path, {"doorbuster/platform/a.py": text})))) == 1
+    assert len(told(imports.top_of_file(plant(tmp_path, {"doorbuster/platform/a.py": text}), {}))) == 1
+
+
+def test_a_late_import_needs_a_reason_and_a_reason_needs_a_late_import(tmp_path: Path) -> None:
+    late = {"doorbuster/platform/a.py": "because"}
+    found = plant(tmp_path, {"doorbuster/platform/a.py": "import importlib\nimportlib.import_module('json')\n"})
+    assert told(imports.top_of_file(found, late)) == []
+    found = plant(tmp_path, {"doorbuster/platform/a.py": "X = 1\n"})
+    assert "take it off" in told(imports.top_of_file(found, late))[0]

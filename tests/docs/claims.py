@@ -10,7 +10,7 @@ from typing import Any
 
 import typer.main
 
-from doorbuster.surfaces.cli.main import app
+from doorbuster.surfaces.cli.main import app, with_plain_split
 
 ROOT = Path(__file__).parents[2]
 FOLDERS = ("designs", "decisions", "incidents", "docs")
@@ -62,7 +62,7 @@ def wrong_command(command: str) -> str:
         named = [word for word in words[1:] if "=" not in word]
         unknown = [word for word in named if word not in targets]
         return f"the Makefile has no target {unknown[0]}" if unknown else ""
-    return _wrong_arguments(typer.main.get_command(app), words[1:])
+    return _wrong_arguments(typer.main.get_command(app), with_plain_split(words[1:]))
 
 
 def _wrong_arguments(command: Any, words: list[str]) -> str:
@@ -81,7 +81,8 @@ def _wrong_arguments(command: Any, words: list[str]) -> str:
     unknown = [word for word in unknown if word != "--help"]
     if unknown:
         return f"{command.name} has no option {unknown[0]}"
-    takes = sum(1 for parameter in command.params if parameter.param_type_name == "argument")
+    arguments = [parameter for parameter in command.params if parameter.param_type_name == "argument"]
+    takes = len(positional) if any(one.nargs == -1 for one in arguments) else len(arguments)
     return f"{command.name} takes no argument {positional[takes]}" if len(positional) > takes else ""
 
 

@@ -15,7 +15,7 @@ from doorbuster.platform.calls import SYSTEM
 from doorbuster.platform.settings import Settings
 from doorbuster.platform.tests.commit_cutter import Cut, cutter
 
-pytestmark = pytest.mark.parametrize("cut", ["before", "after"])
+pytestmark = [pytest.mark.one_process, pytest.mark.parametrize("cut", ["before", "after"])]
 
 
 async def test_a_reservation_is_made_once(shop: Settings, cut: Cut) -> None:

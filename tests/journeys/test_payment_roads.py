@@ -3,31 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 from typing import Any
 
-import msgspec
 import pytest
 
 from doorbuster.domains.commerce import order, payment
 from doorbuster.domains.commerce.order.tests import story
 from doorbuster.domains.item import stock
 from doorbuster.engines import payment_router
-from doorbuster.platform import settings
 from doorbuster.platform.calls import SYSTEM, Ctx
-from doorbuster.platform.settings import Settings
 
 CARD = order.Pay("card", "tok_visa")
 LOST = order.Pay("card", "tok_timeout_after_capture")
+PATIENCE_S = 0.3
 
 
 @pytest.fixture(autouse=True)
-async def impatient(shop: Settings, sandbox: Any) -> Any:
-    """A provider without faults, and a shop that waits for it for 0.3 s."""
+async def faultless(sandbox: Any) -> None:
+    """A provider without faults."""
     await sandbox.faults()
-    settings.use(msgspec.structs.replace(shop, payment_timeout_s=0.3))
-    yield
-    settings.use(shop)
 
 
 async def placed_unknown(here: story.Shelf, card: str = "tok_timeout_after_capture") -> tuple[Ctx, order.Order]:
@@ -159,6 +153,7 @@ async def test_money_without_units_goes_back_exactly_once(sandbox: Any, dsn: str
         await order.cancel(story.again(buyer), placed.id, order.Cancel())
 
 
+@pytest.mark.one_process
 async def test_units_taken_again_for_an_order_that_was_cancelled_meanwhile_go_back(
     sandbox: Any, dsn: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -211,8 +206,10 @@ async def test_a_cancel_while_unknown_settles_by_itself(sandbox: Any, dsn: str, 
     assert (await order.place(story.again(buyer), story.wish(here, 1))).state == "awaiting_payment"
 
 
-async def test_a_cancel_while_the_payment_is_being_made_is_answered_to_both(sandbox: Any, dsn: str) -> None:
-    settings.use(msgspec.structs.replace(settings.current(), payment_timeout_s=5.0))
+async def test_a_cancel_while_the_payment_is_being_made_is_answered_to_both(
+    sandbox: Any, dsn: str, change: Any
+) -> None:
+    await change(payment_timeout_s=5.0)
     await sandbox.faults(latency_ms=600)
     here, buyer = await story.shelf(3), story.shopper()
     placing = asyncio.ensure_future(order.place(buyer, story.wish(here, 1, card="tok_visa")))
@@ -242,9 +239,9 @@ async def test_a_paid_order_that_is_cancelled_gives_back_money_units_and_limit(s
     assert (await order.place(story.again(buyer), story.wish(here, 2))).state == "awaiting_payment"
 
 
-async def test_an_order_that_is_not_paid_in_time_gives_everything_back(dsn: str) -> None:
+async def test_an_order_that_is_not_paid_in_time_gives_everything_back(dsn: str, change: Any) -> None:
+    await change(payment_window_s=1)
     here, buyer = await story.shelf(1, limit=1), story.shopper()
-    settings.use(msgspec.structs.replace(settings.current(), payment_window_s=1))
     placed = await order.place(buyer, story.wish(here, 1))
     with pytest.raises(stock.SoldOut):
         await order.place(story.shopper(), story.wish(here, 1))
@@ -256,6 +253,7 @@ async def test_an_order_that_is_not_paid_in_time_gives_everything_back(dsn: str)
     assert (await order.place(story.again(buyer), story.wish(here, 1))).state == "awaiting_payment"
 
 
+@pytest.mark.one_process
 async def test_a_request_that_slept_finds_its_payment_given_up_and_takes_no_money(
     sandbox: Any, dsn: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -281,6 +279,7 @@ async def test_a_request_that_slept_finds_its_payment_given_up_and_takes_no_mone
     assert await story.money(sandbox, dsn, placed.id) == (0, 0)
 
 
+@pytest.mark.one_process
 async def test_a_charge_that_arrives_after_it_was_given_up_goes_back(
     sandbox: Any, dsn: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -306,9 +305,3 @@ async def test_a_charge_that_arrives_after_it_was_given_up_goes_back(
     assert (await order.pay(story.again(buyer), found.id, CARD)).state == "paid"
     await story.time_passes(dsn, found.id)
     assert await story.money(sandbox, dsn, found.id) == (2 * story.PRICE, story.PRICE)
-
-
-@pytest.fixture(autouse=True)
-def _restore(shop: Settings) -> Iterator[None]:
-    yield
-    settings.use(shop)

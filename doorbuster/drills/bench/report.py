@@ -13,8 +13,9 @@ from pathlib import Path
 
 import msgspec
 
-from doorbuster.drills.bench import measure
+from doorbuster.drills.bench import measure, router
 from doorbuster.drills.bench.measure import LoadFigures
+from doorbuster.drills.bench.router import RouterFigures
 from doorbuster.drills.temporary_shop import DrilledShop, temporary_shop
 from doorbuster.drills.timedeal.crowd_plan import Sale
 
@@ -39,6 +40,7 @@ class Figures(msgspec.Struct, frozen=True):
     reserve_alone: float
     memory_idle: dict[str, int]
     memory_loaded: dict[str, int]
+    router: RouterFigures
 
     @property
     def limit(self) -> float:
@@ -55,7 +57,8 @@ class Figures(msgspec.Struct, frozen=True):
 
 
 def run(*, repeats: int, seconds: int, workers: int, seed: int, tell: Tell) -> Figures:
-    """All measurements against one shop (and one more for the old way), on fresh temporary data. About 2 minutes."""
+    """All measurements against one shop (and one more for the old way), and of the router alone, on fresh temporary data.
+    About 3 minutes."""
     began = time.monotonic()
     tell("starting a shop")
     with temporary_shop(workers=workers, overrides={}) as shop:
@@ -74,9 +77,11 @@ def run(*, repeats: int, seconds: int, workers: int, seed: int, tell: Tell) -> F
     with temporary_shop(workers=workers, overrides=measure.one_by_one()) as shop:
         sale = asyncio.run(measure.prepare(shop))
         old = measure.drive(shop, sale, pays=False, seconds=_OLD_WAY_S, seed=seed)
+    tell("the payment router alone")
+    decided = asyncio.run(router.measure(router.Load()))
     return Figures(
-        machine=f"{os.cpu_count()} cores, Python {platform.python_version()}, {platform.system()} {platform.machine()}",
-        at=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        machine=machine(),
+        at=now(),
         durability=durable,
         start_s=start_s,
         pgbench=pgbench,
@@ -88,7 +93,18 @@ def run(*, repeats: int, seconds: int, workers: int, seed: int, tell: Tell) -> F
         reserve_alone=reserve,
         memory_idle=idle,
         memory_loaded=loaded,
+        router=decided,
     )
+
+
+def machine() -> str:
+    """What this was measured on."""
+    return f"{os.cpu_count()} cores, Python {platform.python_version()}, {platform.system()} {platform.machine()}"
+
+
+def now() -> str:
+    """When, to the minute."""
+    return datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
 
 
 def _repeat(
@@ -123,6 +139,8 @@ def rows(figures: Figures) -> list[tuple[str, str, str, str]]:
         ("batched reserve alone", f"{figures.reserve_alone:,.0f}/s", f"{figures.reserve_alone / limit:.2f} ×", ""),
         (f"open loop at {figures.open_loop_rate:,.0f}/s: p99", f"{figures.open_loop.p99_ms:,.0f} ms", "", _mark(figures.open_loop.p99_ms < 500, "< 500 ms")),
         ("closed loop, 256 shoppers: p99", f"{middle:,.0f} ms", "", ""),
+        (f"a routing decision at {figures.router.rate:,.0f}/s, p50", f"{figures.router.p50_ms:.2f} ms", "", ""),
+        (f"a routing decision at {figures.router.rate:,.0f}/s, p99", f"{figures.router.p99_ms:.2f} ms", "", _mark(figures.router.p99_ms <= router.P99_MS, f"≤ {router.P99_MS:g} ms")),
         ("load generator's share of one core", f"{100 * figures.placements[0].generator_share_of_core:.0f} %", "", ""),
         ("start, command to ready", f"{figures.start_s:.1f} s", "", _mark(figures.start_s < 10, "< 10 s")),
         ("memory idle, all processes (PSS)", f"{idle:,.0f} MB", "", _mark(idle < 700, "< 700 MB")),
@@ -155,6 +173,14 @@ def write_markdown(figures: Figures, path: Path) -> None:
         " three of the six options of one hot item under a time deal with a limit per customer and an Idempotency-Key;"
         " every placement writes stock, order, timeline and the facts of both in two shared commits. A paid order adds"
         " the attempt, the provider over HTTP, its outcome, the claim and the order's steps.",
+        "",
+        "A routing decision is what the payment router adds to an attempt: one process chooses among four accounts by"
+        " stored rules of several branches and counts the answer, with health shared through PostgreSQL as in a worker."
+        " Its time counts from when the attempt was due; the provider's own time is left out, and nothing is sent."
+        " The figures are medians of "
+        f"{len(figures.router.windows)} windows (p50 / p99 in ms: "
+        + ", ".join(f"{one.p50_ms:.2f} / {one.p99_ms:.2f}" for one in figures.router.windows)
+        + ").",
         "",
         "**What it is measured against.** `pgbench -c 32 -M prepared` updating one row of the same server, before each"
         ' load: what a shop that takes one transaction per order can not exceed. "One transaction each" is this same'

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -38,14 +39,20 @@ class OrderFact(msgspec.Struct, frozen=True):
     units: dict[str, int]
 
 
-async def until_at_rest(dsn: str, sale: Sale, within_s: float, tell: Callable[[str], None]) -> tuple[float, list[str]]:
+Where = Callable[[str], str]
+"""By domain, the DSN of the database its tables are in, as superuser."""
+
+
+async def until_at_rest(
+    shop: Where, sale: Sale, within_s: float, tell: Callable[[str], None]
+) -> tuple[float, list[str]]:
     """Wait until the sweepers have finished everything of this sale, at most `within_s`.
 
     Returns the seconds it took and a sentence for each thing that is still under way.
     """
     began = time.monotonic()
     while True:
-        restless = await _restless(dsn, sale)
+        restless = await _restless(shop, sale)
         waited = time.monotonic() - began
         if not restless or waited >= within_s:
             return round(waited, 2), restless
@@ -53,9 +60,8 @@ async def until_at_rest(dsn: str, sale: Sale, within_s: float, tell: Callable[[s
         await asyncio.sleep(_POLL_S)
 
 
-async def _restless(dsn: str, sale: Sale) -> list[str]:
-    connection = await asyncpg.connect(dsn, timeout=10)
-    try:
+async def _restless(shop: Where, sale: Sale) -> list[str]:
+    async with _connected(shop("commerce.order")) as connection, _connected(shop("item.stock")) as stock:
         orders = await connection.fetch(
             'SELECT id, state FROM "order".orders WHERE NOT state = ANY($1) AND lines @> $2::jsonb',
             sorted(RESTS), _item_filter(sale), timeout=_QUERY_S,
@@ -66,13 +72,15 @@ async def _restless(dsn: str, sale: Sale) -> list[str]:
             list(_LIVE_ATTEMPTS), _item_filter(sale), timeout=_QUERY_S,
         )  # fmt: skip
         refunds = await connection.fetch("SELECT id FROM payment.refund WHERE state = 'sending'", timeout=_QUERY_S)
-        holds = await connection.fetch(
-            "SELECT id FROM stock.reservation WHERE state = 'held' AND $1 = ANY(item_ids)"
-            ' AND NOT EXISTS (SELECT 1 FROM "order".orders o WHERE o.id = reservation.id)',
+        held = await stock.fetch(
+            "SELECT id FROM stock.reservation WHERE state = 'held' AND $1 = ANY(item_ids)",
             UUID(sale.item_id), timeout=_QUERY_S,
         )  # fmt: skip
-    finally:
-        await connection.close()
+        holds = await connection.fetch(
+            'SELECT id FROM unnest($1::uuid[]) AS held(id) WHERE NOT EXISTS (SELECT FROM "order".orders o'
+            " WHERE o.id = held.id)",
+            [row["id"] for row in held], timeout=_QUERY_S,
+        )  # fmt: skip
     found = [f"order {row['id']} is {row['state']}" for row in orders]
     found += [f"the attempt of payment {row['payment_id']} is {row['state']}" for row in attempts]
     found += [f"refund {row['id']} is being sent" for row in refunds]
@@ -80,24 +88,22 @@ async def _restless(dsn: str, sale: Sale) -> list[str]:
 
 
 async def audit(
-    dsn: str, sale: Sale, answers: Answers, charges: Sequence[Mapping[str, Any]], log: Path, *,
+    shop: Where, sale: Sale, answers: Answers, charges: Sequence[Mapping[str, Any]], log: Path, *,
     log_from: int = 0, deadlocks_before: int = 0, whole_shop: bool = True, restless: Iterable[str] = (),
 ) -> Audit:  # fmt: skip
     """Everything the marks need. `charges` is the provider's ledger; with `whole_shop` all of it must belong to orders
     of this shop's tables, else only charges of this sale's orders are judged."""
-    connection = await asyncpg.connect(dsn, timeout=10)
-    try:
+    async with _connected(shop("commerce.order")) as connection, _connected(shop("item.stock")) as stock:
         async with connection.transaction(isolation="repeatable_read", readonly=True):
             orders = await _orders(connection, sale)
             payments = await _payments(connection, charges)
-            books = await _books(connection, sale, orders)
-            counters = await connection.fetch(
+        async with stock.transaction(isolation="repeatable_read", readonly=True):
+            books = await _books(stock, sale, orders)
+            counters = await stock.fetch(
                 "SELECT customer_id, taken FROM stock.counter WHERE deal_id = $1", UUID(sale.deal_id), timeout=_QUERY_S
             )
         deadlocks = await deadlocks_counted(connection)
-    finally:
-        await connection.close()
-    checked, breaches = await invariants.check(dsn)
+    checked, breaches = await invariants.check_by(shop)
     known = {order.id for order in orders}
     return Audit(
         orders_by_state=dict(Counter(order.state for order in orders).most_common()),
@@ -114,23 +120,27 @@ async def audit(
     )
 
 
-async def existing(dsn: str, ids: Iterable[str]) -> frozenset[str]:
+async def existing(shop: Where, ids: Iterable[str]) -> frozenset[str]:
     """Which of these orders exist."""
-    connection = await asyncpg.connect(dsn, timeout=10)
-    try:
+    async with _connected(shop("commerce.order")) as connection:
         rows = await connection.fetch(
             'SELECT id FROM "order".orders WHERE id = ANY($1)', [UUID(one) for one in ids], timeout=_QUERY_S
         )
-    finally:
-        await connection.close()
     return frozenset(str(row["id"]) for row in rows)
 
 
 async def deadlocks_counted(connection: asyncpg.Connection[Any]) -> int:
-    """PostgreSQL's own counter; it starts anew after a crash, which is why the log is read too."""
-    return int(
-        await connection.fetchval("SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()") or 0
-    )
+    """PostgreSQL's own counter for the whole server; it starts anew after a crash, so the log is read too."""
+    return int(await connection.fetchval("SELECT sum(deadlocks) FROM pg_stat_database") or 0)
+
+
+@asynccontextmanager
+async def _connected(dsn: str) -> AsyncIterator[asyncpg.Connection[Any]]:
+    connection = await asyncpg.connect(dsn, timeout=10)
+    try:
+        yield connection
+    finally:
+        await connection.close()
 
 
 def deadlocks_in_log(log: Path, from_byte: int = 0) -> int:

@@ -16,7 +16,7 @@ import msgspec
 from doorbuster.drills.load import RunningLoad
 from doorbuster.drills.temporary_shop import DrilledShop
 from doorbuster.drills.timedeal.shop_findings import Kill
-from doorbuster.engines.embedded import read_state
+from doorbuster.engines.embedded import ChildState, read_state
 from doorbuster.provision import role_of
 
 WORKER, BACKEND, POSTMASTER = "worker", "backend", "postmaster"
@@ -75,7 +75,7 @@ async def _until_busy(load: RunningLoad, done: int) -> bool:
 async def _find(shop: DrilledShop, what: str, dice: random.Random) -> _Victim:
     if what == WORKER:
         state = read_state(shop.data)
-        workers = [child for child in state.children if child.name.startswith("worker-")] if state else []
+        workers = [child for child in state.children if _is_worker(child)] if state else []
         alive = [child for child in workers if child.pid is not None]
         if not alive:
             raise KillFailed("no worker runs")
@@ -88,6 +88,11 @@ async def _find(shop: DrilledShop, what: str, dice: random.Random) -> _Victim:
             raise KillFailed(f"process {pid} is not the postmaster")
         return _Victim(pid, "postmaster")
     return await _find_backend(shop)
+
+
+def _is_worker(child: ChildState) -> bool:
+    """One that serves requests: a worker with everything, or a service of its own."""
+    return Path(child.address).name == f"{child.name}.sock"
 
 
 async def _find_backend(shop: DrilledShop) -> _Victim:

@@ -34,14 +34,14 @@ STORMY: Mapping[str, object] = {
 """A provider that takes money and loses the answer for one payment in fifty."""
 
 
-async def put_on_sale(shop: DrilledShop, crowd: Crowd) -> Sale:
+async def put_on_sale(shop: DrilledShop, crowd: Crowd, currency: str = CURRENCY) -> Sale:
     """The item with its options, prices, stock and an open deal. Raises client.ShopRefused."""
     name = secrets.token_hex(4)
     async with Client(shop.as_client(), "merchant") as merchant:
         item = await merchant.call("POST", "/api/v1/catalog", _item(name, len(crowd.stock)))
         option_ids = tuple(option["id"] for option in item["options"])
         prices = [
-            {"option_id": option, "item_id": item["id"], "currency": CURRENCY, "list_minor": LIST_PRICE_MINOR}
+            {"option_id": option, "item_id": item["id"], "currency": currency, "list_minor": LIST_PRICE_MINOR}
             for option in option_ids
         ]
         await merchant.call("POST", "/api/v1/price/import", {"prices": prices})

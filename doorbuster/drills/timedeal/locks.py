@@ -12,7 +12,7 @@ import asyncpg
 from doorbuster.drills.timedeal.findings import LockObservation, LockRow
 from doorbuster.drills.timedeal.scratch import Scratch, refill
 
-STEP_TIMEOUT_S = 10.0
+STEP_TIMEOUT_S = 45.0
 STOCK = {230: 100, 240: 100}
 TAKE_230 = "UPDATE item_option SET left_units = left_units - 1 WHERE id = 230"
 TAKE_240 = "UPDATE item_option SET left_units = left_units - 1 WHERE id = 240"

@@ -1,59 +1,32 @@
-"""Writes a drill's result: JSON for programs and one HTML page, with charts drawn here and nothing loaded from afar."""
+"""The time deal's two pages, and the JSON beside each."""
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import msgspec
 
+from doorbuster.drills import pages
+from doorbuster.drills.charts import bars
+from doorbuster.drills.pages import Chart, Table, Written
 from doorbuster.drills.timedeal import charts
 from doorbuster.drills.timedeal.findings import BeforeReport, Mark, StageReport
 from doorbuster.drills.timedeal.shop_findings import ShopReport
-
-FOLDER = Path("reports")
-_PAGES = jinja2.Environment(loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True)
-_TEMPLATE = "report.html.j2"
-
-
-class Written(msgspec.Struct, frozen=True):
-    """Where the two files are."""
-
-    html: Path
-    json: Path
-
-
-class Chart(msgspec.Struct, frozen=True):
-    """One chart of the page. `svg` is markup of our own making; everything else is escaped."""
-
-    title: str
-    note: str
-    svg: str
-    legend: tuple[tuple[str, str], ...] = ()
-
-
-class Table(msgspec.Struct, frozen=True):
-    """One table of the page; `numbers` are the columns set to the right."""
-
-    title: str
-    heads: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-    numbers: frozenset[int] = frozenset()
-    note: str = ""
 
 
 def write_shop(found: ShopReport, html: Path | None) -> Written:
     """Part two: its JSON and its page, into ./reports unless told otherwise."""
     name = f"timedeal-{'chaos' if found.chaos else 'calm'}-seed{found.seed}"
-    return _write(name, html, found, shop_page(found))
+    return pages.write(name, html, found, shop_page(found))
 
 
 def write_before(found: BeforeReport, judged: Sequence[Mark], html: Path | None) -> Written:
     """Part one: its JSON and its page, into ./reports unless told otherwise."""
-    return _write(f"timedeal-before-seed{found.seed}", html, before_result(found, judged), before_page(found, judged))
+    return pages.write(
+        f"timedeal-before-seed{found.seed}", html, before_result(found, judged), before_page(found, judged)
+    )
 
 
 def before_result(found: BeforeReport, judged: Sequence[Mark]) -> dict[str, Any]:
@@ -64,10 +37,8 @@ def before_result(found: BeforeReport, judged: Sequence[Mark]) -> dict[str, Any]
 
 
 def keep_logs(logs: Path, found: ShopReport) -> Path:
-    """Copy the logs of a shop that is about to be removed; a mark was missed and somebody will ask why."""
-    kept = FOLDER / f"timedeal-seed{found.seed}-logs"
-    shutil.copytree(logs, kept, dirs_exist_ok=True)
-    return kept
+    """Copy the logs of a shop that is about to be removed."""
+    return pages.keep_logs(logs, f"timedeal-seed{found.seed}")
 
 
 def shop_page(found: ShopReport) -> str:
@@ -82,7 +53,7 @@ def shop_page(found: ShopReport) -> str:
         (f"{found.acknowledged_found:,}", f"of {found.acknowledged:,} acknowledged orders found"),
         (f"{found.deadlocks}", "deadlocks"),
     ]
-    return _render(
+    return pages.render(
         title="Time deal: the real shop under the crowd",
         subtitle=(
             f"{found.orders_sent:,} orders from {found.shoppers:,} shoppers for one hot item with {found.options}"
@@ -175,7 +146,7 @@ def before_page(found: BeforeReport, judged: Sequence[Mark]) -> str:
     speed = Chart(
         "Seven ways to take stock",
         f"Orders accepted per second by {found.shoppers} buyers at once, the same demand each time.",
-        charts.bars(rows, "Orders per second by way of taking stock"),
+        bars(rows, "Orders per second by way of taking stock"),
         (("c-bad", "deadlocks"), ("c-limit", "no deadlock, but a price"), ("c-good", "ours")),
     )
     stages = Table(
@@ -190,7 +161,7 @@ def before_page(found: BeforeReport, judged: Sequence[Mark]) -> str:
         tuple((seen.did, seen.answer) for seen in found.lock_observations),
     )
     settings = ", ".join(f"{name} {value}" for name, value in found.server.items())
-    return _render(
+    return pages.render(
         title="Time deal: the deadlock, and every cure",
         subtitle="The incident replayed on a real PostgreSQL, then the stop-gap, the cures that were tried, and ours.",
         tiles=tiles,
@@ -224,17 +195,3 @@ def _stage_row(stage: StageReport) -> tuple[str, ...]:
         f"{stage.p50_ms:,.1f} ms",
         f"{stage.p99_ms:,.1f} ms",
     )
-
-
-def _render(*, marks: Sequence[Mark], **fields: Any) -> str:
-    missed = sum(not mark.passed for mark in marks)
-    return _PAGES.get_template(_TEMPLATE).render(marks=marks, missed=missed, passed=not missed, **fields)
-
-
-def _write(name: str, html: Path | None, result: Any, page: str) -> Written:
-    target = html or FOLDER / f"{name}.html"
-    target.parent.mkdir(parents=True, exist_ok=True)
-    beside = target.with_suffix(".json")
-    beside.write_bytes(msgspec.json.format(msgspec.json.encode(result), indent=1))
-    target.write_text(page)
-    return Written(target, beside)

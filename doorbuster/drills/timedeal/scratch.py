@@ -13,7 +13,7 @@ import asyncpg
 from doorbuster.drills.timedeal.demand import ITEM_ID
 from doorbuster.drills.timedeal.findings import Ledger, LedgerLine
 
-CALL_TIMEOUT_S = 15.0
+CALL_TIMEOUT_S = 60.0
 DEADLOCK_TIMEOUT = "200ms"
 
 # CHECK (left_units >= 0) is what an ORM's positive integer column makes. `version` serves one stage only.

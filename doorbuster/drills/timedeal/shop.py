@@ -104,14 +104,14 @@ async def rush(shop: DrilledShop, wanted: Wanted, tell: Tellers) -> Evidence:
         finally:
             stop.set()
         asked = await probing
-    settled_s, restless = await books.until_at_rest(shop.dsn, sale, SETTLE_WITHIN_S, tell.step)
+    settled_s, restless = await books.until_at_rest(shop.dsn_of, sale, SETTLE_WITHIN_S, tell.step)
     return Evidence(wanted, crowd, sale, result, kills, asked, settled_s, tuple(restless), log_from, before)
 
 
 async def look(shop: DrilledShop, evidence: Evidence) -> Audit:
     """The audit of a rush. May be called again: it only reads."""
     return await books.audit(
-        shop.dsn,
+        shop.dsn_of,
         evidence.sale,
         told.read_answers(evidence.crowd, evidence.result),
         await hot_item.Provider(shop).charges(),
@@ -129,7 +129,7 @@ async def judge(shop: DrilledShop, evidence: Evidence) -> ShopReport:
     wanted, crowd, result = evidence.wanted, evidence.crowd, evidence.result
     answers = told.read_answers(crowd, result)
     found = await look(shop, evidence)
-    exist = await books.existing(shop.dsn, answers.acknowledged)
+    exist = await books.existing(shop.dsn_of, answers.acknowledged)
     kills = told.read_kills(evidence.kills, result, exist)
     contested = wanted.stock_share < 0.9 and wanted.seconds is None
     marks = shop_marks(answers, found, evidence.probes, kills, chaos=wanted.chaos, contested=contested)

@@ -4,8 +4,11 @@
 whole. `validate` asks the real Envoy whether it would accept them. `command` is how Envoy is started on them.
 """
 
-from doorbuster.engines.edge.model import IDENTITY_HEADERS, AmbiguousRoutes, EdgeModel
+from doorbuster.engines.edge.model import IDENTITY_HEADERS, AmbiguousRoutes, EdgeModel, Service
 from doorbuster.engines.edge.publish import EdgeRefused, command, validate, write
 from doorbuster.engines.edge.render import render
 
-__all__ = ["IDENTITY_HEADERS", "AmbiguousRoutes", "EdgeModel", "EdgeRefused", "command", "render", "validate", "write"]
+__all__ = [
+    "IDENTITY_HEADERS", "AmbiguousRoutes", "EdgeModel", "EdgeRefused", "Service", "command", "render", "validate",
+    "write",
+]  # fmt: skip

@@ -7,6 +7,7 @@ from typing import Any
 from doorbuster.engines.edge.model import IDENTITY_PREFIX, EdgeModel
 from doorbuster.engines.edge.refusals import TYPE_PREFIX, local_reply_config
 from doorbuster.engines.edge.routes import BUFFER_FILTER, JWT_FILTER, RATE_FILTER
+from doorbuster.engines.edge.tracing import CONTEXT_HEADERS, connection_tracing
 
 HCM = f"{TYPE_PREFIX}extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"
 TLS = f"{TYPE_PREFIX}extensions.transport_sockets.tls.v3.DownstreamTlsContext"
@@ -64,53 +65,57 @@ def _tls(sds: dict[str, Any]) -> dict[str, Any]:
 
 def _connection(model: EdgeModel, routes: dict[str, Any], jwt: dict[str, Any]) -> dict[str, Any]:
     longest_s = max((route.timeout_s for route in model.routes), default=model.request_timeout_s)
-    return {
-        "@type": HCM,
-        "stat_prefix": "edge",
-        "codec_type": "AUTO",
-        "server_name": "doorbuster",
-        "use_remote_address": True,
-        "always_set_request_id_in_response": True,
-        "normalize_path": True,
-        "merge_slashes": True,
-        # No path of the map holds an encoded slash, and a redirect would only help somebody to probe.
-        "path_with_escaped_slashes_action": "REJECT_REQUEST",
-        "max_request_headers_kb": MAX_HEADERS_KB,
-        "common_http_protocol_options": {
-            "idle_timeout": "60s",
-            "headers_with_underscores_action": "REJECT_REQUEST",
-            "max_headers_count": MAX_HEADERS,
-        },
-        "request_timeout": f"{model.request_timeout_s:g}s",
-        "request_headers_timeout": f"{model.headers_timeout_s:g}s",
-        # Must outlast the slowest route, or it would cut a request that its route still allows.
-        "stream_idle_timeout": f"{longest_s + model.request_timeout_s:g}s",
-        "delayed_close_timeout": "1s",
-        "http2_protocol_options": {
-            "max_concurrent_streams": 100,
-            "initial_stream_window_size": 65_536,
-            "initial_connection_window_size": 1_048_576,
-        },
-        "early_header_mutation_extensions": [_drop_forged_headers()],
-        "local_reply_config": local_reply_config(),
-        "access_log": [_access_log(model)],
-        "http_filters": [
-            {"name": JWT_FILTER} | jwt,
-            {"name": RATE_FILTER, "typed_config": {"@type": LOCAL_RATE_LIMIT, "stat_prefix": "edge"}},
-            {"name": BUFFER_FILTER, "typed_config": {"@type": BUFFER, "max_request_bytes": FALLBACK_BODY_LIMIT}},
-            {
-                "name": "envoy.filters.http.router",
-                "typed_config": {"@type": ROUTER, "suppress_envoy_headers": True, "dynamic_stats": False},
+    return (
+        {
+            "@type": HCM,
+            "stat_prefix": "edge",
+            "codec_type": "AUTO",
+            "server_name": "doorbuster",
+            "use_remote_address": True,
+            "always_set_request_id_in_response": True,
+            "normalize_path": True,
+            "merge_slashes": True,
+            # No path of the map holds an encoded slash, and a redirect would only help somebody to probe.
+            "path_with_escaped_slashes_action": "REJECT_REQUEST",
+            "max_request_headers_kb": MAX_HEADERS_KB,
+            "common_http_protocol_options": {
+                "idle_timeout": "60s",
+                "headers_with_underscores_action": "REJECT_REQUEST",
+                "max_headers_count": MAX_HEADERS,
             },
-        ],
-    } | routes
+            "request_timeout": f"{model.request_timeout_s:g}s",
+            "request_headers_timeout": f"{model.headers_timeout_s:g}s",
+            # Must outlast the slowest route, or it would cut a request that its route still allows.
+            "stream_idle_timeout": f"{longest_s + model.request_timeout_s:g}s",
+            "delayed_close_timeout": "1s",
+            "http2_protocol_options": {
+                "max_concurrent_streams": 100,
+                "initial_stream_window_size": 65_536,
+                "initial_connection_window_size": 1_048_576,
+            },
+            "early_header_mutation_extensions": [_drop_forged_headers()],
+            "local_reply_config": local_reply_config(),
+            "access_log": [_access_log(model)],
+            "http_filters": [
+                {"name": JWT_FILTER} | jwt,
+                {"name": RATE_FILTER, "typed_config": {"@type": LOCAL_RATE_LIMIT, "stat_prefix": "edge"}},
+                {"name": BUFFER_FILTER, "typed_config": {"@type": BUFFER, "max_request_bytes": FALLBACK_BODY_LIMIT}},
+                {
+                    "name": "envoy.filters.http.router",
+                    "typed_config": {"@type": ROUTER, "suppress_envoy_headers": True, "dynamic_stats": False},
+                },
+            ],
+        }
+        | routes
+        | connection_tracing(model)
+    )
 
 
 def _drop_forged_headers() -> dict[str, Any]:
-    """Takes identity and forwarding headers off every request before a route is chosen."""
+    """Takes identity, forwarding and trace headers off every request before a route is chosen."""
     prefixes = [IDENTITY_PREFIX, "x-forwarded-", "x-envoy-"]
     by_prefix = [{"remove_on_match": {"key_matcher": {"prefix": prefix}}} for prefix in prefixes]
-    by_name = [{"remove": name} for name in ("forwarded", "x-real-ip", "x-client-cert")]
+    by_name = [{"remove": name} for name in ("forwarded", "x-real-ip", "x-client-cert", *CONTEXT_HEADERS)]
     return {
         "name": "envoy.http.early_header_mutation.header_mutation",
         "typed_config": {"@type": HEADER_MUTATION, "mutations": by_prefix + by_name},

@@ -7,9 +7,10 @@ import json
 from typing import Any
 
 from doorbuster.engines.edge.listener import CERTIFICATE, LOG_BUCKET, LOG_LINES_PER_S, file_source, listener
-from doorbuster.engines.edge.model import CLUSTER, IDENTITY_HEADERS, EdgeModel
-from doorbuster.engines.edge.refusals import TYPE_PREFIX
+from doorbuster.engines.edge.model import EDGE_HEADER, IDENTITY_HEADERS, EdgeModel, Service
+from doorbuster.engines.edge.refusals import TYPE_PREFIX, set_header
 from doorbuster.engines.edge.routes import JWT_FILTER, ROUTE_CONFIG, route_configuration
+from doorbuster.engines.edge.tracing import collector_clusters
 
 JWT = f"{TYPE_PREFIX}extensions.filters.http.jwt_authn.v3.JwtAuthentication"
 HTTP_OPTIONS = f"{TYPE_PREFIX}extensions.upstreams.http.v3.HttpProtocolOptions"
@@ -26,14 +27,23 @@ def render(model: EdgeModel) -> dict[str, bytes]:
     """File name → content, in the order in which they must be published: what routes need comes before routes."""
     return {
         "sds.json": _discovery(f"{TYPE_PREFIX}extensions.transport_sockets.tls.v3.Secret", _certificate(model)),
-        "cds.json": _discovery(f"{TYPE_PREFIX}config.cluster.v3.Cluster", _cluster(model)),
+        "cds.json": _discovery(
+            f"{TYPE_PREFIX}config.cluster.v3.Cluster", *(_cluster(service) for service in model.clusters)
+        ),
         "ecds.json": _discovery(
             f"{TYPE_PREFIX}config.core.v3.TypedExtensionConfig", {"name": JWT_FILTER, "typed_config": _jwt(model)}
         ),
-        "rds.json": _discovery(f"{TYPE_PREFIX}config.route.v3.RouteConfiguration", route_configuration(model.routes)),
+        "rds.json": _discovery(f"{TYPE_PREFIX}config.route.v3.RouteConfiguration", _routes(model)),
         "log.json": _log_bucket(),
         "bootstrap.json": _encode(_bootstrap(model)),
     }
+
+
+def _routes(model: EdgeModel) -> dict[str, Any]:
+    table = route_configuration(model.routes, model.cluster_of)
+    if model.edge_secret:
+        table["request_headers_to_add"] = [set_header(EDGE_HEADER, model.edge_secret)]
+    return table
 
 
 def render_whole(model: EdgeModel) -> bytes:
@@ -42,11 +52,12 @@ def render_whole(model: EdgeModel) -> bytes:
     certificate = _certificate(model)["tls_certificate"]
     whole = listener(
         model,
-        routes={"route_config": route_configuration(model.routes)},
+        routes={"route_config": _routes(model)},
         jwt={"typed_config": _jwt(model)},
         sds={"tls_certificates": [certificate]},
     )
-    static["static_resources"] = {"listeners": [whole], "clusters": [_cluster(model)]}
+    clusters = [_cluster(service) for service in model.clusters]
+    static["static_resources"] = {"listeners": [whole], "clusters": [*clusters, *collector_clusters(model)]}
     del static["dynamic_resources"]
     return _encode(static)
 
@@ -55,10 +66,10 @@ def _encode(value: dict[str, Any]) -> bytes:
     return json.dumps(value, indent=1, ensure_ascii=False).encode()
 
 
-def _discovery(kind: str, resource: dict[str, Any]) -> bytes:
-    tagged = {"@type": kind} | resource
-    version = hashlib.sha256(_encode(tagged)).hexdigest()[:16]
-    return _encode({"version_info": version, "resources": [tagged]})
+def _discovery(kind: str, *resources: dict[str, Any]) -> bytes:
+    tagged = [{"@type": kind} | resource for resource in resources]
+    version = hashlib.sha256(json.dumps(tagged).encode()).hexdigest()[:16]
+    return _encode({"version_info": version, "resources": tagged})
 
 
 def _log_bucket() -> bytes:
@@ -105,10 +116,10 @@ def _jwt(model: EdgeModel) -> dict[str, Any]:
     }
 
 
-def _cluster(model: EdgeModel) -> dict[str, Any]:
-    groups = [{"priority": 0, "lb_endpoints": _endpoints(model.upstreams)}]
-    if model.standby:
-        groups.append({"priority": 1, "lb_endpoints": _endpoints(model.standby)})
+def _cluster(service: Service) -> dict[str, Any]:
+    groups = [{"priority": 0, "lb_endpoints": _endpoints(service.upstreams)}]
+    if service.standby:
+        groups.append({"priority": 1, "lb_endpoints": _endpoints(service.standby)})
     limits = {
         "max_connections": MAX_CONCURRENT,
         "max_pending_requests": MAX_CONCURRENT,
@@ -117,11 +128,11 @@ def _cluster(model: EdgeModel) -> dict[str, Any]:
         "max_retries": 1_024,
     }
     return {
-        "name": CLUSTER,
+        "name": service.name,
         "type": "STATIC",
         "connect_timeout": "0.5s",
         "lb_policy": "LEAST_REQUEST",
-        "load_assignment": {"cluster_name": CLUSTER, "endpoints": groups},
+        "load_assignment": {"cluster_name": service.name, "endpoints": groups},
         "circuit_breakers": {"thresholds": [limits]},
         # When no worker is ready, ask one all the same: its own answer says more than ours could.
         "common_lb_config": {"healthy_panic_threshold": {"value": 1}},
@@ -152,7 +163,7 @@ def _health_check() -> dict[str, Any]:
         "unhealthy_threshold": 2,
         "healthy_threshold": 1,
         "reuse_connection": True,
-        "http_health_check": {"path": "/readyz", "host": CLUSTER},
+        "http_health_check": {"path": "/readyz", "host": "worker"},
     }
 
 
@@ -186,7 +197,7 @@ def _bootstrap(model: EdgeModel) -> dict[str, Any]:
         "node": {"id": "edge-1", "cluster": "doorbuster-edge"},
         "admin": {"address": {"pipe": {"path": model.admin_socket, "mode": 0o600}}},
         "dynamic_resources": {"cds_config": file_source(model, "cds.json")},
-        "static_resources": {"listeners": [https]},
+        "static_resources": {"listeners": [https], "clusters": collector_clusters(model)},
         "overload_manager": _overload(),
         "stats_config": {"stats_matcher": {"inclusion_list": {"patterns": _kept_stats()}}},
     }
@@ -231,7 +242,7 @@ def _kept_stats() -> list[dict[str, Any]]:
     prefixes = ["server.", "listener_manager.", "overload."]
     pattern = (
         r"(http\.edge\.(downstream_(rq|cx)_(active|total|[1-5]xx|timeout|header_timeout)|jwt_authn\..*"
-        r"|rds\..*\.update_.*|no_route)|cluster\.shop\.(upstream_(rq|cx)_(active|total|[1-5]xx|retry|retry_.*|timeout"
+        r"|rds\..*\.update_.*|no_route)|cluster\.[a-z0-9-]+\.(upstream_(rq|cx)_(active|total|[1-5]xx|retry|retry_.*|timeout"
         r"|connect_fail|pending_overflow)|membership_.*|health_check\..*)|cluster_manager\..*"
         r"|edge\.http_local_rate_limit\..*|extension_config_discovery\..*)"
     )

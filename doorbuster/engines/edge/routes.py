@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from doorbuster.engines.edge.model import CLUSTER, AmbiguousRoutes
@@ -32,15 +32,20 @@ _PARAMETER = re.compile(r"\{[^/{}]+\}")
 _Shape = tuple[str, ...]
 
 
-def route_configuration(routes: tuple[Route, ...]) -> dict[str, Any]:
-    """Envoy's RouteConfiguration for these routes. Raises `AmbiguousRoutes` when the order could not decide."""
+def route_configuration(
+    routes: tuple[Route, ...], cluster_of: Callable[[Route], str] = lambda _: CLUSTER
+) -> dict[str, Any]:
+    """Envoy's RouteConfiguration for these routes, each to its cluster.
+
+    Raises `AmbiguousRoutes` when the order could not decide.
+    """
     by_shape = _by_shape(routes)
     shapes = sorted(by_shape, key=_exactness)
     _refuse_ambiguity(shapes)
     table: list[dict[str, Any]] = []
     for shape in shapes:
         for route in by_shape[shape]:
-            table += _entries(route)
+            table += _entries(route, cluster_of(route))
     table += [_wrong_method(shape, _allowed(shape, by_shape)) for shape in shapes]
     table.append(_direct("no tunnel", {"connect_matcher": {}}, 404))
     table.append(_direct("not found", {"prefix": "/"}, 404))
@@ -105,20 +110,20 @@ def _path_match(shape: _Shape) -> dict[str, Any]:
     return {"safe_regex": {"regex": pattern}}
 
 
-def _entries(route: Route) -> list[dict[str, Any]]:
+def _entries(route: Route, cluster: str) -> list[dict[str, Any]]:
     """The table's lines for one route of the map: writes have one line with and one without an Idempotency-Key."""
     if route.method in BODYLESS:
-        return [_entry(route, repeatable=route.method != "DELETE")]
-    keyed = _entry(route, repeatable=True)
+        return [_entry(route, cluster, repeatable=route.method != "DELETE")]
+    keyed = _entry(route, cluster, repeatable=True)
     keyed["match"]["headers"].append({"name": "idempotency-key", "present_match": True})
-    return [keyed, _entry(route, repeatable=False)]
+    return [keyed, _entry(route, cluster, repeatable=False)]
 
 
-def _entry(route: Route, *, repeatable: bool) -> dict[str, Any]:
+def _entry(route: Route, cluster: str, *, repeatable: bool) -> dict[str, Any]:
     name = _label(route)
     method = {"safe_regex": {"regex": "GET|HEAD"}} if route.method == "GET" else {"exact": route.method}
     action: dict[str, Any] = {
-        "cluster": CLUSTER,
+        "cluster": cluster,
         "timeout": f"{route.timeout_s:g}s",
         "retry_policy": _retry_policy(repeatable=repeatable),
     }

@@ -66,6 +66,10 @@ class DataPaths:
         return self.keys / "postgres-superuser"
 
 
+_PUT_BEFORE = ("providers.toml", "secrets")
+"""What somebody may have put there before the first start."""
+
+
 def prepare(root: Path) -> DataPaths:
     """Make the directory (0700) with its folders, or accept one made earlier.
 
@@ -77,7 +81,7 @@ def prepare(root: Path) -> DataPaths:
     try:
         root.mkdir(mode=0o700, parents=True, exist_ok=True)
         if not (root / _MARKER).exists():
-            if any(root.iterdir()):
+            if any(found.name not in _PUT_BEFORE for found in root.iterdir()):
                 raise StartError(
                     f"{root} is not empty and is not a Doorbuster data directory.",
                     "Choose an empty or new directory with --data.",

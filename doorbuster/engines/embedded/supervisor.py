@@ -297,7 +297,8 @@ class Supervisor:
         try:
             await self._unless_hurried(asyncio.wait([task]), child.stop_grace_s)
         except TimeoutError:
-            _log.warning("%s did not stop within %g s and is killed", child.name, child.stop_grace_s)
+            if not self._hurry.is_set():
+                _log.warning("%s did not stop within %g s and is killed", child.name, child.stop_grace_s)
             _signal(kept, signal.SIGKILL)
             await asyncio.wait([task], timeout=_REAP_TIMEOUT_S)
         if kept.first_ready.done() and not kept.first_ready.cancelled():

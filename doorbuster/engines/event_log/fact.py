@@ -8,7 +8,10 @@ from uuid import UUID
 
 import msgspec
 
+from doorbuster.platform import tracing
 from doorbuster.platform.db import Conn
+
+_ENCODER = msgspec.json.Encoder()
 
 
 class Fact(msgspec.Struct, frozen=True):
@@ -20,6 +23,27 @@ class Fact(msgspec.Struct, frozen=True):
     version: int
     aggregate_version: int
     payload: bytes
+    traceparent: str = msgspec.field(default_factory=tracing.current_traceparent)
+    """The request that made it true. In a batch, whoever makes the fact says which (`batching.cause_of`)."""
+
+
+class FactType(msgspec.Struct, frozen=True):
+    """A kind of fact and the contract of its payload, declared once in its domain's events.py.
+
+    Fields may be added to `content`; removing or retyping one needs a higher `version` (tests/contracts holds the
+    recorded shapes).
+    """
+
+    topic: str
+    name: str
+    version: int
+    content: type[msgspec.Struct]
+
+    def of(self, key: object, aggregate_version: int, content: msgspec.Struct, traceparent: str = "") -> Fact:
+        """The fact for the log, with `content` as it is now, made true by the request of a trace."""
+        assert type(content) is self.content, f"{self.name} tells {self.content.__name__}"
+        payload = _ENCODER.encode(content)
+        return Fact(self.topic, str(key), self.name, self.version, aggregate_version, payload, traceparent)
 
 
 class Event(msgspec.Struct, frozen=True):
@@ -34,6 +58,7 @@ class Event(msgspec.Struct, frozen=True):
     aggregate_version: int
     occurred_at: datetime
     payload: bytes
+    traceparent: str = ""
 
 
 Handler = Callable[[Conn, Sequence[Event]], Awaitable[None]]
@@ -50,6 +75,6 @@ class Subscription(msgspec.Struct, frozen=True):
     source: str
     types: frozenset[str]
     handle: Handler
-    gather_s: float = 0.02
+    gather_s: float = 0.005
     """While there is traffic, facts gather so long before they are read: fewer, larger transactions for a consumer that
     is in no hurry."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import struct
 
 PARTITIONS = 16
@@ -23,6 +24,7 @@ def murmur2(data: bytes) -> int:
     return h ^ h >> 15
 
 
+@functools.lru_cache(maxsize=4_096)  # several facts of one key follow each other closely
 def partition_of(key: str, partitions: int = PARTITIONS) -> int:
     """The partition of a key: positive murmur2 modulo the number of partitions."""
     return (murmur2(key.encode()) & 0x7FFFFFFF) % partitions

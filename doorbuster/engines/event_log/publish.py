@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import msgspec
-
 from doorbuster.engines.event_log.fact import Fact
 from doorbuster.engines.event_log.partition import partition_of
-from doorbuster.platform import db, ids
+from doorbuster.platform import ids
 from doorbuster.platform.db import Conn
 
 
@@ -20,29 +18,28 @@ def insert_facts(parameter: str, where: str = "true") -> str:
     are what consumers order a key's events by.
     """
     return (
-        "INSERT INTO outbox (partition, topic, key, id, type, version, aggregate_version, payload)"
-        f" SELECT * FROM json_to_recordset({parameter}::json) AS fact(partition int, topic text, key text, id uuid,"
-        f" type text, version int, aggregate_version bigint, payload json) WHERE {where}"
+        "INSERT INTO outbox (partition, topic, key, id, type, version, aggregate_version, payload, traceparent)"
+        f" SELECT * FROM unnest({parameter}::outbox_fact[]) AS fact WHERE {where}"
     )
 
 
 _PUBLISH = insert_facts("$1")
 
 
-def as_parameter(facts: Sequence[Fact]) -> str:
-    """Facts as `insert_facts` takes them, each with its partition and an id."""
-    return db.rows([_row(fact) for fact in facts])
+def as_parameter(facts: Sequence[Fact]) -> list[tuple[object, ...]]:
+    """Facts as `insert_facts` takes them, each with its partition and an id.
+
+    Rows of a type of their own travel in binary: parsing the same from JSON took the server half as long again."""
+    return [
+        (
+            partition_of(fact.key), fact.topic, fact.key, ids.uuid7(), fact.type, fact.version, fact.aggregate_version,
+            fact.payload.decode(), fact.traceparent or None,
+        )
+        for fact in facts
+    ]  # fmt: skip
 
 
 async def publish(conn: Conn, facts: Sequence[Fact]) -> None:
     """Put facts into this domain's outbox, in their order. Call it after the aggregates' rows are locked."""
     if facts:
         await conn.execute(_PUBLISH, as_parameter(facts))
-
-
-def _row(fact: Fact) -> dict[str, object]:
-    return {
-        "partition": partition_of(fact.key), "topic": fact.topic, "key": fact.key, "id": ids.uuid7(),
-        "type": fact.type, "version": fact.version, "aggregate_version": fact.aggregate_version,
-        "payload": msgspec.Raw(fact.payload),
-    }  # fmt: skip

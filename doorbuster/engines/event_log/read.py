@@ -7,6 +7,7 @@ aggregate: whoever waited for that lock drew later, and is visible later. (The i
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 
 import asyncpg
@@ -15,8 +16,11 @@ import msgspec
 from doorbuster.engines.event_log.cursors import Position
 from doorbuster.engines.event_log.fact import Event
 from doorbuster.platform.db import Conn
+from doorbuster.platform.errors import Unavailable
 
 PAGE = 500
+_FLUSH_LOOKS = 500
+_FLUSH_PAUSE_S = 0.01
 
 
 class Page(msgspec.Struct, frozen=True):
@@ -51,8 +55,8 @@ async def read_page(
     rows = await conn.fetch(
         "WITH s AS (SELECT coalesce($2::text::pg_snapshot, pg_current_snapshot()) AS new)"
         " SELECT s.new::text AS new, o.* FROM s LEFT JOIN LATERAL (SELECT seq, partition, key, id, type, version,"
-        " aggregate_version, occurred_at, CASE WHEN type = ANY($6::text[]) THEN payload::text END AS payload"
-        f" FROM {outbox}"
+        " aggregate_version, occurred_at, traceparent,"
+        f" CASE WHEN type = ANY($6::text[]) THEN payload::text END AS payload FROM {outbox}"
         f" WHERE partition = ANY($4::int[]) AND {seq} > $3 AND pg_visible_in_snapshot(txid, s.new)"
         " AND (txid >= pg_snapshot_xmax($1::text::pg_snapshot)"
         " OR txid = ANY(ARRAY(SELECT pg_snapshot_xip($1::text::pg_snapshot))))"
@@ -71,6 +75,21 @@ async def read_page(
     return Page([event_of(row) for row in rows if row["payload"] is not None], found, new, after)
 
 
+async def wait_until_flushed(conn: Conn) -> None:
+    """Return once all that this server had written up to now is on its disk. Raises Unavailable after 5 s.
+
+    A snapshot counts transactions that were rolled back as seen, and nobody waits until their end is on disk. Should
+    the server crash, their numbers are given out again, and facts of new transactions would pass for seen. A consumer
+    on the same server need not ask: its own commit comes later in the same write-ahead log.
+    """
+    written = await conn.fetchval("SELECT pg_current_wal_insert_lsn()::text")
+    for _ in range(_FLUSH_LOOKS):
+        if await conn.fetchval("SELECT pg_current_wal_flush_lsn() >= $1::text::pg_lsn", written):
+            return
+        await asyncio.sleep(_FLUSH_PAUSE_S)
+    raise Unavailable("The publisher's server does not get its log onto its disk")
+
+
 def event_of(row: asyncpg.Record) -> Event:
     """An event from a row of an outbox or of the dead letters, whose payload was read as text."""
     return Event(
@@ -83,4 +102,5 @@ def event_of(row: asyncpg.Record) -> Event:
         aggregate_version=row["aggregate_version"],
         occurred_at=row["occurred_at"],
         payload=row["payload"].encode(),
+        traceparent=row.get("traceparent") or "",
     )

@@ -1,134 +1,243 @@
-"""Send one call to one provider and classify what is known afterwards. Never raises for anything a provider does.
+"""Choose a provider for the next attempt of a payment, and count how it did.
 
-First form: one provider. The caller has made the attempt durable before it calls here.
+The caller has made the attempt durable before it sends anything (flows.py), with the decision that it follows. Another
+provider may be tried only when `may_try_another` says so.
 """
 
 from __future__ import annotations
 
 import asyncio
-import time
-from pathlib import Path
+from collections.abc import Collection
 
-import aiohttp
 import msgspec
 import structlog
-from prometheus_client import Counter, Histogram
 
-from doorbuster.engines.payment_router.outcome import ChargeOrder, HttpAnswer, HttpCall, Outcome, RefundOrder, Result
-from doorbuster.engines.payment_router.providers import sandbox
+from doorbuster.engines.payment_router import lines, routing
+from doorbuster.engines.payment_router.health import Key, Limits
+from doorbuster.engines.payment_router.keeper import Keeper, Shared
+from doorbuster.engines.payment_router.outcome import Outcome, Result
+from doorbuster.engines.payment_router.provider import Method
+from doorbuster.engines.payment_router.providers import CHARGES, CONFIRMS
+from doorbuster.engines.payment_router.routing import Decision, PaymentFacts, RoutingRules, Standing, Weights
 from doorbuster.platform import settings
+from doorbuster.platform.errors import Unavailable
 
-_PROVIDERS = {sandbox.NAME: sandbox}
-MAX_ANSWER = 1_048_576
-MAX_CODE = 64
+_SLACK_S = 30.0
+_FIRST_ROUND_S = 0.5
 _LOG = structlog.get_logger("payment_router")
-CALLS = Counter("doorbuster_psp_calls_total", "Calls to providers", ["provider", "operation", "outcome"])
-SECONDS = Histogram("doorbuster_psp_seconds", "Seconds per provider call", ["provider", "operation"])
 
 
-class _Lines:
-    """Guards the keep-alive connections and secrets of this process."""
+class Chosen(msgspec.Struct, frozen=True):
+    """A decision, with what is given back with the answer: under which counts it falls, and the permit it used."""
+
+    decision: Decision
+    generations: dict[Key, int]
+    probes: tuple[Key, ...] = ()
+
+    @property
+    def provider(self) -> str:
+        """The account to charge; empty when nobody is left."""
+        return self.decision.chosen
+
+
+class AccountHealth(msgspec.Struct, frozen=True):
+    """How an account does with a method, as all workers together saw it in the last seconds."""
+
+    account: str
+    kind: str
+    method: str
+    state: str
+    forced: str
+    """What an operator said: `open`, `closed`, or nothing."""
+    share: float
+    """Of the payments that it would get, how many it does get: 0 to 1."""
+    why: str
+    good: int
+    failed: int
+
+
+class _Health:
+    """Guards the health that this process keeps, and the task that shares it."""
 
     def __init__(self) -> None:
-        self._session: aiohttp.ClientSession | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._secrets: dict[str, str] = {}
+        self.keeper = Keeper(Limits())
+        self._shared: Shared | None = None
+        self._sharing: asyncio.Task[None] | None = None
 
-    def session(self) -> aiohttp.ClientSession:
-        loop = asyncio.get_running_loop()
-        if self._session is None or self._loop is not loop or self._session.closed:
-            self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=256, keepalive_timeout=30), auto_decompress=False
-            )
-            self._loop = loop
-        return self._session
+    async def share(self, shared: Shared) -> None:
+        """Begin to share, once in each event loop; the first time wait a moment for what the others know."""
+        if self._sharing is None or self._sharing.done() or self._sharing.get_loop() is not asyncio.get_running_loop():
+            self._shared = shared
+            try:
+                async with asyncio.timeout(_FIRST_ROUND_S):
+                    await self.keeper.round(shared)
+            except (TimeoutError, Unavailable) as error:
+                _LOG.warning("provider_health_not_shared", why=repr(error))
+            if self._sharing is None or self._sharing.done():
+                self._sharing = asyncio.create_task(self.keeper.run(shared))
 
-    def secret(self, provider: str) -> str:
-        if provider not in self._secrets:
-            login = settings.current().providers[provider]
-            self._secrets[provider] = Path(login.secret_file).read_text().strip()
-        return self._secrets[provider]
+    async def take_probe(self, key: Key) -> bool:
+        try:
+            lease_s = settings.current().payment_timeout_s + 5
+            return self._shared is not None and await self._shared.take_probe(key, self.keeper.limits.probes, lease_s)
+        except Unavailable:
+            return False  # without the store nobody counts the probes of all, so there are none
 
-    async def close(self) -> None:
-        if self._session is not None and not self._session.closed:
-            await self._session.close()
-        self._session = None
+    async def end_probe(self, key: Key) -> None:
+        try:
+            if self._shared is not None:
+                await self._shared.lock_and_end_probe(key)
+        except Unavailable:
+            _LOG.warning("probe_not_ended", provider=key.provider, why="its lease ends it")
 
-
-_LINES = _Lines()
-
-
-def choose() -> str:
-    """The provider for a new payment; with one configured there is nothing to weigh."""
-    return next(iter(settings.current().providers))
-
-
-def horizon_s(provider: str) -> float:
-    """How long after an attempt its outcome may still be open: time-out, horizon, and slack for a busy machine."""
-    horizon: float = _PROVIDERS[provider].INQUIRY_HORIZON_S
-    return settings.current().payment_timeout_s + horizon + 30
+    async def stop(self) -> None:
+        if self._sharing is not None:
+            self._sharing.cancel()
+            await asyncio.gather(self._sharing, return_exceptions=True)
+        self.__init__()  # type: ignore[misc]  # as new
 
 
-async def charge(order: ChargeOrder) -> Result:
-    """Take the money, once. The attempt must already be durable."""
-    provider = _PROVIDERS[order.provider]
-    answer = await _send(order.provider, "charge", provider.charge_call(order, _LINES.secret(order.provider)))
-    result = answer if isinstance(answer, Result) else provider.read_charge(order, answer)
-    return _counted(order.provider, "charge", result)
+_HEALTH = _Health()
 
 
-async def inquire(order: ChargeOrder, *, age_s: float) -> Result:
-    """Ask what became of an attempt that began `age_s` seconds ago. NOT_SENT here means the inquiry was not sent."""
-    provider = _PROVIDERS[order.provider]
-    answer = await _send(order.provider, "inquiry", provider.inquiry_call(order, _LINES.secret(order.provider)))
-    if isinstance(answer, Result):
-        return _counted(order.provider, "inquiry", Result(Outcome.UNKNOWN, code=f"inquiry_{answer.code}"))
-    return _counted(order.provider, "inquiry", provider.read_inquiry(order, answer, age_s=age_s))
+async def choose(
+    facts: PaymentFacts, shared: Shared, tried: Collection[str] = (), knows: Collection[str] | None = None
+) -> Chosen:
+    """The provider for the next attempt of a payment, of those that know its instrument, where that matters.
+
+    One whose circuit is being probed gets the payments that it would get, as far as there are permits."""
+    await _HEALTH.share(shared)
+    keeper = _HEALTH.keeper
+    accounts = lines.accounts()
+    rules = keeper.rules or rules_of_nobody()
+    named = _NAMES.of(rules)
+    unable = {name: why for name in named if (why := _why_unable(name, accounts, facts, knows))}
+    keys = {name: _keys(name, facts) for name in named}
+    standings = {name: keeper.standing(keys[name]) for name in keys}
+    decision = routing.choose(facts, rules, unable, standings, tried)
+    for name in keys:
+        if name in unable or name in tried or standings[name].share >= 1.0:
+            continue  # who gets all of its payments needs no probe
+        probing = keeper.probing(keys[name])
+        if not probing:
+            continue
+        trial = routing.choose(facts, rules, unable, standings | {name: Standing(1.0, "probe")}, tried)
+        if trial.chosen == name and await _HEALTH.take_probe(probing[0]):
+            return Chosen(trial, keeper.generations(keys[name]), (probing[0],))
+    chosen = decision.chosen
+    return Chosen(decision, keeper.generations(keys[chosen]) if chosen else {})
 
 
-async def refund(order: RefundOrder) -> Result:
-    """Give the money back; safe to repeat with the same key."""
-    provider = _PROVIDERS[order.provider]
-    answer = await _send(order.provider, "refund", provider.refund_call(order, _LINES.secret(order.provider)))
-    result = answer if isinstance(answer, Result) else provider.read_refund(order, answer)
-    return _counted(order.provider, "refund", result)
+def rules_of_nobody() -> RoutingRules:
+    """What holds until somebody has made rules: every account has the same weight."""
+    return RoutingRules(0, Weights(dict.fromkeys(lines.accounts(), 1)))
+
+
+def try_choice(facts: PaymentFacts, rules: RoutingRules) -> Decision:
+    """Where a payment would go by these rules if every account did well. Sends nothing, keeps nothing."""
+    accounts = lines.accounts()
+    unable = {name: why for name in _named(rules) if (why := _why_unable(name, accounts, facts, None))}
+    return routing.choose(facts, rules, unable, {})
+
+
+async def refresh(shared: Shared) -> None:
+    """Let this process know at once what the shared store knows; the others do within a round."""
+    await _HEALTH.share(shared)
+    await _HEALTH.keeper.round(shared)
+
+
+class _Names:
+    """Guards whom the rules in force name, which is asked for every payment; a round brings rules as a new object."""
+
+    def __init__(self) -> None:
+        self._found: tuple[RoutingRules, tuple[str, ...]] | None = None
+
+    def of(self, rules: RoutingRules) -> tuple[str, ...]:
+        if self._found is None or self._found[0] is not rules:
+            self._found = (rules, tuple(_named(rules)))
+        return self._found[1]
+
+
+_NAMES = _Names()
+
+
+def _named(rules: RoutingRules) -> list[str]:
+    targets = [rules.otherwise, *(rule.then for rule in rules.rules)]
+    return list(dict.fromkeys(
+        name for then in targets for name in (then.weights if isinstance(then, Weights) else then.providers)
+    ))  # fmt: skip
+
+
+def _why_unable(name: str, accounts: Collection[str], facts: PaymentFacts, knows: Collection[str] | None) -> str:
+    """Why an account cannot take a payment whatever its health; empty when it can."""
+    if name not in accounts:
+        return "no such account"
+    kind = lines.kind_of(name)
+    if kind not in (CHARGES if facts.method == Method.CARD else CONFIRMS):
+        return "charges no instruments" if facts.method == Method.CARD else "has no window"
+    if knows is not None and name not in knows:
+        return "does not know the instrument"
+    if not lines.capability_of(name).takes(Method(facts.method), facts.amount_minor, facts.currency, facts.instalments):
+        return "takes no such payment"
+    return ""
+
+
+def _keys(name: str, facts: PaymentFacts) -> tuple[Key, ...]:
+    """A payment counts for everybody's circuit, and for its merchant's own where it has one."""
+    everybody = Key(name, facts.method)
+    return (everybody, Key(name, facts.method, facts.merchant)) if facts.merchant else (everybody,)
+
+
+async def note(chosen: Chosen, result: Result) -> None:
+    """Count an answer for the provider's health, and give its permit back."""
+    _HEALTH.keeper.note(chosen.generations, result.outcome)
+    for key in chosen.probes:
+        await _HEALTH.end_probe(key)
+
+
+def note_later(account: str, facts: PaymentFacts, result: Result) -> None:
+    """Count an answer of an account that was chosen earlier, perhaps by another process."""
+    keeper = _HEALTH.keeper
+    keeper.note(keeper.generations(_keys(account, facts)), result.outcome)
+
+
+async def give_up(chosen: Chosen | None) -> None:
+    """Nothing is sent on this decision: give its permit back."""
+    for key in chosen.probes if chosen is not None else ():
+        await _HEALTH.end_probe(key)
+
+
+async def standings(shared: Shared) -> tuple[AccountHealth, ...]:
+    """How each account does, method by method."""
+    await _HEALTH.share(shared)
+    keeper = _HEALTH.keeper
+    found = []
+    for name in lines.accounts():
+        for method in sorted(lines.capability_of(name).methods):
+            key = Key(name, method)
+            circuit, standing, counts = keeper.circuit(key), keeper.standing((key,)), keeper.seen(key)
+            found.append(AccountHealth(
+                name, lines.kind_of(name), method, circuit.state, circuit.forced, standing.share, standing.why,
+                counts.good, counts.failed,
+            ))  # fmt: skip
+    return tuple(found)
+
+
+def may_try_another(provider: str, result: Result) -> bool:
+    """Whether it is certain that this attempt took nothing, and asking another provider can help."""
+    if result.outcome in (Outcome.NOT_SENT, Outcome.NOT_EXECUTED):
+        return True
+    return result.outcome is Outcome.DECLINED and result.code in lines.capability_of(provider).retryable_declines
+
+
+def horizon_s() -> float:
+    """How long after an attempt its outcome may still be open, at the slowest of our providers: time-out, horizon, and
+    slack for a busy machine."""
+    horizons = [lines.capability_of(name).not_found_horizon_s or 0.0 for name in lines.accounts()]
+    return float(settings.current().payment_timeout_s + max(horizons, default=0.0) + _SLACK_S)
 
 
 async def close() -> None:
-    """Close the connections to providers."""
-    await _LINES.close()
-
-
-async def _send(provider: str, operation: str, call: HttpCall) -> HttpAnswer | Result:
-    url = settings.current().providers[provider].base_url + call.path
-    began = time.perf_counter()
-    timeout = aiohttp.ClientTimeout(total=settings.current().payment_timeout_s, sock_connect=3)
-    try:
-        async with _LINES.session().request(
-            call.method, url, data=call.body or None, headers=call.headers, timeout=timeout, allow_redirects=False
-        ) as answer:
-            body = bytearray()
-            async for part in answer.content.iter_any():
-                body += part
-                if len(body) > MAX_ANSWER:
-                    answer.close()
-                    return Result(Outcome.UNKNOWN, code="answer_too_large")
-            return HttpAnswer(answer.status, bytes(body))
-    except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
-        # Neither could a connection be made nor had a byte of the request been written.
-        _LOG.warning("provider_unreachable", provider=provider, operation=operation, why=type(error).__name__)
-        return Result(Outcome.NOT_SENT, code="unreachable")
-    except (TimeoutError, aiohttp.ClientError, OSError, ValueError) as error:
-        return Result(Outcome.UNKNOWN, code=type(error).__name__)
-    finally:
-        SECONDS.labels(provider, operation).observe(time.perf_counter() - began)
-
-
-def _counted(provider: str, operation: str, result: Result) -> Result:
-    # A provider's words go into our records and logs: printable, short, and free of what PostgreSQL's text refuses.
-    code = "".join(sign for sign in result.code if sign.isascii() and sign.isprintable())[:MAX_CODE]
-    result = msgspec.structs.replace(result, code=code)
-    CALLS.labels(provider, operation, result.outcome.value).inc()
-    if result.outcome is Outcome.UNKNOWN:
-        _LOG.warning("outcome_unknown", provider=provider, operation=operation, code=result.code)
-    return result
+    """Stop sharing, and close the connections to providers."""
+    await _HEALTH.stop()
+    await lines.close()

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import re
 import shutil
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
@@ -17,7 +18,48 @@ from doorbuster.platform import db, settings
 from doorbuster.platform.settings import Settings
 
 Cut = Literal["before", "after"]
+Work = Callable[..., Awaitable[Any]]
 _WRITES = re.compile(rb"\b(INSERT INTO|UPDATE|DELETE FROM)\b")
+# Leases and ticks of the engines in the background of the same process: not the commits that a test is about.
+_BACKGROUND = re.compile(rb"\b(batch_job|batch_run|event_cursor|event_member)\b")
+
+
+class _Quiet:
+    """Background work of this process stands aside while a cutter is open: the next commit is then the test's own."""
+
+    def __init__(self) -> None:
+        self._cutters = self._working = 0
+        self._changed = asyncio.Condition()
+
+    async def __aenter__(self) -> None:
+        async with self._changed:
+            self._cutters += 1
+            await self._changed.wait_for(lambda: not self._working)
+
+    async def __aexit__(self, *_: object) -> None:
+        async with self._changed:
+            self._cutters -= 1
+            self._changed.notify_all()
+
+    async def work(self, work: Work, *arguments: Any) -> Any:
+        """Do this when no cutter is open."""
+        async with self._changed:
+            await self._changed.wait_for(lambda: not self._cutters)
+            self._working += 1
+        try:
+            return await work(*arguments)
+        finally:
+            async with self._changed:
+                self._working -= 1
+                self._changed.notify_all()
+
+
+_QUIET = _Quiet()
+
+
+def aside(work: Work) -> Work:
+    """This work, which waits while a test cuts commits."""
+    return functools.partial(_QUIET.work, work)
 
 
 class _Client:
@@ -26,6 +68,8 @@ class _Client:
     def __init__(self) -> None:
         self._in_transaction = False
         self._writing: set[bytes] = set()
+        self._background: set[bytes] = set()
+        self._is_background = False
 
     def commits(self, data: bytes) -> bool:
         """Whether this is a COMMIT, or the execution of a statement that writes and is its own transaction."""
@@ -35,14 +79,17 @@ class _Client:
             kind, body, data = data[:1], data[5:length], data[length:]
             match kind:
                 case b"Q":
-                    found |= body == b"COMMIT\0"
+                    found |= body == b"COMMIT\0" and not self._is_background
+                    self._is_background &= body not in (b"BEGIN\0", b"COMMIT\0")
                     self._in_transaction = body == b"BEGIN\0" or (self._in_transaction and b"SAVEPOINT" in body)
                 case b"P":
                     name, query, *_ = body.split(b"\0")
                     (self._writing.add if _WRITES.search(query) else self._writing.discard)(name)
+                    (self._background.add if _BACKGROUND.search(query) else self._background.discard)(name)
                 case b"B":
                     _, name, *_ = body.split(b"\0", 2)
-                    found |= name in self._writing and not self._in_transaction
+                    self._is_background |= name in self._background and self._in_transaction
+                    found |= name in self._writing - self._background and not self._in_transaction
                 case _:
                     pass
         return found
@@ -120,7 +167,13 @@ class Cutter:
 
 @asynccontextmanager
 async def cutter(shop: Settings, *domains: str) -> AsyncIterator[Cutter]:
-    """Send these domains' connections of this process through a cutter."""
+    """Send these domains' connections of this process through a cutter; no scheduled work runs meanwhile."""
+    async with _QUIET, _through(shop, domains) as proxy:
+        yield proxy
+
+
+@asynccontextmanager
+async def _through(shop: Settings, domains: tuple[str, ...]) -> AsyncIterator[Cutter]:
     login = shop.databases[domains[0]]
     proxy = Cutter(Path(login.host))
     await proxy.open()

@@ -18,8 +18,8 @@ _START_S = 5.0
 
 
 @asynccontextmanager
-async def served(app: RsgiApp) -> AsyncIterator[httpx.AsyncClient]:
-    """A client of `app`."""
+async def served_at(app: RsgiApp) -> AsyncIterator[Path]:
+    """The socket that `app` answers on."""
     with tempfile.TemporaryDirectory(prefix="serve-") as folder:
         socket = Path(folder) / "app.sock"
         server = Server(app, uds=socket, interface=Interfaces.RSGI, log_enabled=False, websockets=False)
@@ -29,9 +29,16 @@ async def served(app: RsgiApp) -> AsyncIterator[httpx.AsyncClient]:
                 while not socket.exists():
                     assert not serving.done(), serving
                     await asyncio.sleep(0.01)
-            transport = httpx.AsyncHTTPTransport(uds=str(socket))
-            async with httpx.AsyncClient(transport=transport, base_url="http://shop", timeout=30) as client:
-                yield client
+            yield socket
         finally:
             server.stop()  # type: ignore[no-untyped-call]
             await serving
+
+
+@asynccontextmanager
+async def served(app: RsgiApp) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of `app`."""
+    async with served_at(app) as socket:
+        transport = httpx.AsyncHTTPTransport(uds=str(socket))
+        async with httpx.AsyncClient(transport=transport, base_url="http://shop", timeout=30) as client:
+            yield client

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 from typing import Any
-from uuid import uuid4
 
 import pytest
 
-ID = str(uuid4())
+ID = "791794a2-5d7e-41aa-846f-4146768dd08f"
 WINDOW = {"opens_at": "2026-01-01T00:00:00Z", "closes_at": "2026-01-02T00:00:00Z"}
 BODIES: list[tuple[str, str, dict[str, Any], str]] = [
     ("POST", "/api/v1/account/signup", {"email": "a@b.example", "password": 123456789012}, "$.password"),

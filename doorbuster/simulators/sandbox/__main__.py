@@ -13,9 +13,11 @@ from pathlib import Path
 import msgspec
 import uvloop
 
+from doorbuster.simulators.host.faults import CommonFaults
+from doorbuster.simulators.host.ledger import LedgerBusy, LedgerDamaged
 from doorbuster.simulators.sandbox.books import Books
-from doorbuster.simulators.sandbox.faults import Faults, parse_faults
-from doorbuster.simulators.sandbox.ledger import LedgerBusy, LedgerDamaged, open_ledger
+from doorbuster.simulators.sandbox.faults import parse_faults
+from doorbuster.simulators.sandbox.ledger import open_ledger
 from doorbuster.simulators.sandbox.provider import Provider
 from doorbuster.simulators.sandbox.server import Connection, Door, Limits
 
@@ -96,7 +98,7 @@ async def _serve(options: argparse.Namespace) -> None:
         ready_file.unlink(missing_ok=True)
 
 
-def _faults(raw: str) -> Faults:
+def _faults(raw: str) -> CommonFaults:
     try:
         return parse_faults(raw.encode())
     except (msgspec.DecodeError, UnicodeError) as error:

@@ -1,38 +1,16 @@
 """What the ledger says, indexed: charges and refunds by key, id and reference, and who was captured twice."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from datetime import date
 
-from msgspec import Struct
-
+from doorbuster.simulators.host.summary import MAX_LISTED, Summary, payment_of
 from doorbuster.simulators.sandbox.ledger import Charge, Record, Refund
 
 MAX_RECORDS = 2_000_000
-MAX_LISTED = 100
-
-
-class Summary(Struct, frozen=True):
-    """Counts of records; `*_minor` are sums over all currencies; `*_net` leaves fully refunded charges out."""
-
-    charges: int
-    captured: int
-    captured_minor: int
-    declined: int
-    refunds: int
-    refunded_minor: int
-    references_captured_twice: list[str]
-    references_captured_twice_count: int
-    payments_captured_twice: list[str]
-    payments_captured_twice_count: int
-    payments_captured_twice_count_net: int
 
 
 class BooksFull(Exception):
     """The sandbox holds as many records as it may; start it with a new ledger."""
-
-
-def payment_of(reference: str) -> str:
-    """`<payment_id>.<attempt_no>` → payment_id; a reference without a dot is its own payment."""
-    return reference.rpartition(".")[0] or reference
 
 
 class Books:
@@ -47,6 +25,7 @@ class Books:
         self.charges_by_reference: dict[str, tuple[Charge, ...]] = {}
         self.refunds_by_reference: dict[str, tuple[Refund, ...]] = {}
         self.refunded_minor: dict[str, int] = {}
+        self._moved_by_day: dict[str, list[Record]] = {}
         self._captures_by_payment: dict[str, int] = {}
         self._full_refunds_by_payment: dict[str, int] = {}
         self._references_twice: dict[str, None] = {}
@@ -74,6 +53,10 @@ class Books:
         assert left >= 0, "refund cannot exceed capture"
         return left
 
+    def of_day(self, day: date) -> Sequence[Record]:
+        """Captures and refunds of a day in UTC, in the order in which they were recorded."""
+        return self._moved_by_day.get(day.isoformat(), ())
+
     def summary(self) -> Summary:
         """In O(payments captured twice), so it may be polled under load."""
         full = self._full_refunds_by_payment
@@ -99,6 +82,7 @@ class Books:
         self.charges_by_reference[charge.reference] = (*before, charge)
         if charge.decline_code is not None:
             return
+        self._moved_by_day.setdefault(charge.created_at[:10], []).append(charge)
         self._captured += 1
         self._captured_sum += charge.amount_minor
         if any(earlier.decline_code is None for earlier in before):
@@ -113,6 +97,7 @@ class Books:
         charge = self.charge_by_id[refund.charge_id]
         self.refunded_minor[charge.id] = self.refunded_minor.get(charge.id, 0) + refund.amount_minor
         self.refunds_by_reference[refund.reference] = (*self.refunds_by_reference.get(refund.reference, ()), refund)
+        self._moved_by_day.setdefault(refund.created_at[:10], []).append(refund)
         self._refunds += 1
         self._refunded_sum += refund.amount_minor
         if self.refundable_minor(charge) == 0:

@@ -3,14 +3,19 @@
 import hmac
 import secrets
 from collections.abc import Callable
+from datetime import date
 from typing import TypeVar
 from urllib.parse import parse_qsl
 
 import msgspec
 
-from doorbuster.simulators.sandbox.books import MAX_LISTED, Books, BooksFull
-from doorbuster.simulators.sandbox.faults import Behaviour, Dice, Faults, behaviour_of, parse_faults
-from doorbuster.simulators.sandbox.ledger import Charge, LedgerUnavailable, Refund
+from doorbuster.simulators.host.faults import CommonFaults, Dice
+from doorbuster.simulators.host.ledger import LedgerUnavailable
+from doorbuster.simulators.host.summary import MAX_LISTED
+from doorbuster.simulators.sandbox.books import Books, BooksFull
+from doorbuster.simulators.sandbox.faults import Behaviour, behaviour_of, parse_faults
+from doorbuster.simulators.sandbox.ledger import Charge, Refund
+from doorbuster.simulators.sandbox.settlements import WrongRows, page_of, parse_wrong_rows, settle
 from doorbuster.simulators.sandbox.wire import (
     KEY_PATTERN,
     Answer,
@@ -42,9 +47,10 @@ _decode_refund = msgspec.json.Decoder(RefundBody).decode
 class Provider:
     """Guards the books, the faults in force and the keys whose first request has not been decided yet."""
 
-    def __init__(self, books: Books, faults: Faults, secret: bytes) -> None:
+    def __init__(self, books: Books, faults: CommonFaults, secret: bytes) -> None:
         self.books = books
         self.dice = Dice(faults)
+        self.wrong_rows = WrongRows()
         self.in_progress: set[str] = set()
         self._secret = secret
 
@@ -105,7 +111,7 @@ class Provider:
 
 
 Handler = Callable[[Provider, Request], Outcome]
-Body = TypeVar("Body", ChargeBody, RefundBody, Faults)
+Body = TypeVar("Body", ChargeBody, RefundBody, CommonFaults, WrongRows)
 
 
 def post_charge(provider: Provider, request: Request) -> Outcome:
@@ -144,7 +150,7 @@ def _charge(provider: Provider, key: str, body: ChargeBody, behaviour: Behaviour
     answer = charge_answer(charge)
     if decline_code is not None:
         return answer
-    match behaviour.after or provider.dice.after():
+    match behaviour.after or provider.dice.after_capture():
         case "error":
             return _internal_error()
         case "timeout":
@@ -153,7 +159,7 @@ def _charge(provider: Provider, key: str, body: ChargeBody, behaviour: Behaviour
             return Drop(reset=True)
         case "malformed":
             return Answer(200, answer.body[: len(answer.body) // 2])
-        case None:
+        case _:  # CommonFaults throws no others.
             return answer
 
 
@@ -242,6 +248,30 @@ def put_faults(provider: Provider, request: Request) -> Outcome:
     return ok(provider.dice.faults)
 
 
+def list_settlements(provider: Provider, request: Request) -> Outcome:
+    """The rows of a day; see doorbuster.simulators.sandbox.settlements."""
+    if (struck := _struck_before(provider, None)) is not None:
+        return struck
+    asked = _query(request, allowed=("date", "page"))
+    rows, _ = settle(provider.books, _day(asked), provider.wrong_rows)
+    page = _number(asked.get("page", "1"), "page", at_least=1, at_most=10**6)
+    return _after_latency(provider, ok(page_of(rows, page)))
+
+
+def get_wrong_rows(provider: Provider, request: Request) -> Outcome:
+    """What is wrong on purpose; with a date, which rows of that day are."""
+    asked = _query(request, allowed=("date",))
+    if not asked:
+        return ok(provider.wrong_rows)
+    return ok({"wrong": settle(provider.books, _day(asked), provider.wrong_rows)[1]})
+
+
+def put_wrong_rows(provider: Provider, request: Request) -> Outcome:
+    """Replace what is wrong; what is left out goes back to nothing."""
+    provider.wrong_rows = _decoded(parse_wrong_rows, request)
+    return ok(provider.wrong_rows)
+
+
 def get_livez(_provider: Provider, _request: Request) -> Outcome:
     return ok({"status": "ok"})
 
@@ -251,6 +281,8 @@ ROUTES: dict[str, dict[bytes, Handler]] = {
     "/v1/refunds": {b"GET": find_refunds, b"POST": post_refund},
     "/v1/ledger/summary": {b"GET": get_summary},
     "/v1/ledger/charges": {b"GET": list_charges},
+    "/v1/settlements": {b"GET": list_settlements},
+    "/admin/settlements": {b"GET": get_wrong_rows, b"PUT": put_wrong_rows},
     "/admin/faults": {b"GET": get_faults, b"PUT": put_faults},
     "/livez": {b"GET": get_livez},
 }
@@ -264,7 +296,7 @@ def _struck_before(provider: Provider, behaviour: Behaviour | None) -> Answer | 
             return Drop(reset=True)
         case "error":
             return _internal_error()
-        case None:
+        case _:
             return None
 
 
@@ -322,6 +354,13 @@ def _reference(request: Request) -> str:
     if not reference:
         raise refused(400, "reference_required", "Ask for one reference: ?reference=R.")
     return reference
+
+
+def _day(asked: dict[str, str]) -> date:
+    try:
+        return date.fromisoformat(asked["date"])
+    except (KeyError, ValueError):
+        raise refused(400, "invalid_query", "Ask for one day: ?date=2026-11-23.") from None
 
 
 def _query(request: Request, allowed: tuple[str, ...]) -> dict[str, str]:

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import signal
-import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import msgspec
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import Progress, TaskID
 from rich.table import Table
 
 from doorbuster import client
@@ -24,23 +20,33 @@ from doorbuster.drills.timedeal import report as pages
 from doorbuster.drills.timedeal import shop as shop_drill
 from doorbuster.drills.timedeal.before import DrillCannotRun, marks, run_before
 from doorbuster.drills.timedeal.chaos import KillFailed
-from doorbuster.drills.timedeal.findings import BeforeReport, Mark
+from doorbuster.drills.timedeal.findings import BeforeReport
 from doorbuster.drills.timedeal.shop_findings import ShopReport
 from doorbuster.engines.embedded import StartError, temporary_postgres
+from doorbuster.surfaces.cli import events_drill, psp_drill
+from doorbuster.surfaces.cli.drill_output import (
+    ERR,
+    MISSED,
+    OUT,
+    drilling,
+    marks_table,
+    print_json,
+    progress_bar,
+    tell_runs,
+)  # fmt: skip
 
-_OUT = Console()
-_ERR = Console(stderr=True)
 _FAULTS = (
     client.NotRunning, client.ShopRefused, DrillCannotRun, KillFailed, LoadFailed, ShopDidNotStart, StartError,
     ValueError,
 )  # fmt: skip
-MISSED, CANNOT_RUN = 1, 2
 BEFORE_SHOPPERS, BEFORE_SECONDS = 64, 3.0
 
 
 def register(drill_app: typer.Typer) -> None:
     """Add every drill to the command line."""
     drill_app.command("timedeal")(timedeal)
+    drill_app.command("events")(events_drill.events)
+    drill_app.command("psp")(psp_drill.psp)
 
 
 def timedeal(
@@ -55,6 +61,9 @@ def timedeal(
     options: Annotated[int, typer.Option(help="Options of the hot item, 4 to 50.")] = 6,
     stock_share: Annotated[float, typer.Option(help="Stock for this share of the demand.")] = 0.5,
     workers: Annotated[int, typer.Option(min=1, max=16, help="Worker processes of the drill's own shop.")] = 2,
+    split: Annotated[
+        str, typer.Option(metavar="[=group|=domain]", help="The drill's own shop runs its services apart.")
+    ] = "",
     seconds: Annotated[float | None, typer.Option(help="Stop sending after; with --before, per stage.")] = None,
     target: Annotated[str, typer.Option(help="URL of a running shop to aim at; needs its --data.")] = "",
     data: Annotated[Path, typer.Option(help="Data directory of the --target.", envvar="DOORBUSTER_DATA")] = Path(
@@ -69,8 +78,8 @@ def timedeal(
     Needs nothing running: it starts its own shop on a temporary directory and removes it. Exit code 1 when a mark is
     missed, 2 when the drill could not run.
     """
-    _interrupt_on_sigterm()
-    try:
+    reports = []
+    with drilling(_FAULTS, "shop was"):
         if target and chaos:
             raise ValueError("--chaos kills processes: it runs only on the drill's own shop, never on a --target")
         if before:
@@ -79,31 +88,14 @@ def timedeal(
             return
         wanted = shop_drill.Wanted(seed, shoppers or 1_000, orders, options, stock_share, seconds, chaos)
         overrides = shop_drill.OVERRIDES | msgspec.json.decode(settings)
-        reports = []
         for number in range(runs):
             once = msgspec.structs.replace(wanted, seed=seed + number)
-            found_here = _shop(once, target, data, workers, overrides)
+            found_here = _shop(once, target, data, workers, overrides, [f"--split={split}"])
             paths = pages.write_shop(found_here, report if runs == 1 else None)
             reports.append(found_here)
             if not as_json:
                 _show(found_here, paths.html)
-    except _FAULTS as fault:
-        _ERR.print(f"[red]✗[/red] {fault}", highlight=False, soft_wrap=True)
-        raise typer.Exit(CANNOT_RUN) from fault
-    except KeyboardInterrupt:
-        _ERR.print("[red]✗[/red] Interrupted; the drill's shop was stopped and removed.", highlight=False)
-        raise typer.Exit(130) from None
-    if as_json:
-        _print_json(reports[0] if runs == 1 else _summary(reports))
-    elif runs > 1:
-        _OUT.print(_runs_table(reports))
-    if not all(one.passed for one in reports):
-        raise typer.Exit(MISSED)
-
-
-def _interrupt_on_sigterm() -> None:
-    """Whoever stops the drill politely gets the same tidying up as Ctrl-C."""
-    signal.signal(signal.SIGTERM, lambda number, frame: signal.raise_signal(signal.SIGINT))
+    tell_runs(reports, as_json, _summary, _runs_table)
 
 
 def _before(seed: int, shoppers: int, seconds: float) -> BeforeReport:
@@ -114,7 +106,7 @@ def _before(seed: int, shoppers: int, seconds: float) -> BeforeReport:
                 on_progress=lambda what, share: progress.update(task, description=what, completed=share * 100),
             )  # fmt: skip
 
-    with _progress() as progress:
+    with progress_bar() as progress:
         return asyncio.run(work(progress, progress.add_task("a PostgreSQL of our own", total=100)))
 
 
@@ -124,26 +116,28 @@ def _finish_before(found: BeforeReport, report: Path | None, as_json: bool) -> N
     result = pages.before_result(found, judged)
     paths = pages.write_before(found, judged, report)
     if as_json:
-        _print_json(result)
+        print_json(result)
     else:
-        _OUT.print(_stages_table(found))
+        OUT.print(_stages_table(found))
         if found.cycle is not None:
-            _OUT.print("[bold]One deadlock, as PostgreSQL reported it[/bold]")
-            _OUT.print(found.example_cycle, markup=False, highlight=False, soft_wrap=True)
-        _OUT.print(_marks_table(judged))
-        _OUT.print(f"Report: {paths.html}", highlight=False)
+            OUT.print("[bold]One deadlock, as PostgreSQL reported it[/bold]")
+            OUT.print(found.example_cycle, markup=False, highlight=False, soft_wrap=True)
+        OUT.print(marks_table(judged))
+        OUT.print(f"Report: {paths.html}", highlight=False)
     if not passed:
         raise typer.Exit(MISSED)
 
 
-def _shop(wanted: shop_drill.Wanted, target: str, data: Path, workers: int, overrides: dict[str, Any]) -> ShopReport:
-    with _progress() as progress:
+def _shop(
+    wanted: shop_drill.Wanted, target: str, data: Path, workers: int, overrides: dict[str, Any], more: list[str]
+) -> ShopReport:
+    with progress_bar() as progress:
         task = progress.add_task("starting a shop of its own" if not target else "looking at the shop", total=None)
 
         def step(said: str) -> None:
             progress.update(task, description=said)
             if said.startswith("kill -9"):
-                _ERR.print(f"  [yellow]⚡[/yellow] {said}", highlight=False)
+                ERR.print(f"  [yellow]⚡[/yellow] {said}", highlight=False)
 
         def load(now: LoadProgress) -> None:
             progress.update(task, total=now.expected, completed=now.done)
@@ -151,25 +145,12 @@ def _shop(wanted: shop_drill.Wanted, target: str, data: Path, workers: int, over
         tellers = shop_drill.Tellers(step, load)
         if target:
             return asyncio.run(shop_drill.run_shop(running_shop(target, data), wanted, tellers))
-        with temporary_shop(workers=workers, overrides=overrides) as own:
+        with temporary_shop(workers=workers, overrides=overrides, more=more) as own:
             found = asyncio.run(shop_drill.run_shop(own, wanted, tellers))
             if not found.passed:
                 kept = pages.keep_logs(own.paths.logs, found)
-                _ERR.print(f"  The shop's logs of this run are kept in {kept}", highlight=False)
+                ERR.print(f"  The shop's logs of this run are kept in {kept}", highlight=False)
             return found
-
-
-@contextmanager
-def _progress() -> Iterator[Progress]:
-    with Progress(
-        SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed:.0f}"),
-        TimeElapsedColumn(), console=_ERR, transient=True, disable=not _ERR.is_terminal,
-    ) as progress:  # fmt: skip
-        yield progress
-
-
-def _print_json(result: Any) -> None:
-    sys.stdout.write(msgspec.json.encode(result).decode() + "\n")
 
 
 def _summary(reports: Sequence[ShopReport]) -> dict[str, Any]:
@@ -200,10 +181,10 @@ def _show(found: ShopReport, page: Path) -> None:
     }
     for name, value in rows.items():
         table.add_row(name, value or "–")
-    _OUT.print(table)
-    _OUT.print(_books_table(found))
-    _OUT.print(_marks_table(found.marks))
-    _OUT.print(f"Report: {page}", highlight=False)
+    OUT.print(table)
+    OUT.print(_books_table(found))
+    OUT.print(marks_table(found.marks))
+    OUT.print(f"Report: {page}", highlight=False)
 
 
 def _books_table(found: ShopReport) -> Table:
@@ -212,15 +193,6 @@ def _books_table(found: ShopReport) -> Table:
         table.add_column(column, justify="right" if column else "left")
     for line in found.books:
         table.add_row(line.row, *(f"{units:,}" for units in (line.initial, line.sold, line.reserved, line.left)))
-    return table
-
-
-def _marks_table(found: Sequence[Mark]) -> Table:
-    table = Table(title="Marks", title_justify="left")
-    for column in ("", "mark", "what was found"):
-        table.add_column(column, overflow="fold")
-    for mark in found:
-        table.add_row("[green]✓[/green]" if mark.passed else "[red]✗[/red]", mark.name, mark.detail)
     return table
 
 

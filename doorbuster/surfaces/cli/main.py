@@ -3,41 +3,31 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import sys
-from datetime import datetime
 from pathlib import Path
 from typing import Annotated
 
 import msgspec
 import typer
 from rich.console import Console
-from rich.panel import Panel
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-from rich.table import Table
 
-from doorbuster import __version__, client, invariants, provision, single_machine
+from doorbuster import __version__, client, invariants, provision, services, single_machine
 from doorbuster.engines.embedded import (
     DataPaths,
     PostgresServer,
-    RunState,
     StartError,
-    Supervisor,
     kept_password,
-    prepare,
-    pss_bytes,
-    pss_tree_bytes,
     read_state,
-    start_detached,
     stop_running,
 )
-from doorbuster.engines.embedded import (
-    run as run_supervised,
-)
-from doorbuster.platform.clock import utc_now
 from doorbuster.platform.money import is_currency
-from doorbuster.surfaces.cli import drills, load_catalog, map_picture, shopify_csv
+from doorbuster.surfaces.cli import drills, events, jobs, load_catalog, reconcile, shopify_csv, status_report
 from doorbuster.surfaces.cli.bench import bench
+from doorbuster.surfaces.cli.faults import UserFault
+from doorbuster.surfaces.cli.observed import show_map
+from doorbuster.surfaces.cli.serve import serve
+from doorbuster.surfaces.cli.up import DEFAULT_DATA, Data, up
 
 app = typer.Typer(
     help="Doorbuster: a commerce backend that survives the door-buster night.",
@@ -47,28 +37,22 @@ app = typer.Typer(
 )
 drill_app = typer.Typer(help="Replay an incident, then watch the shop survive it.", no_args_is_help=True)
 app.add_typer(drill_app, name="drill")
+app.add_typer(events.app, name="events")
+app.command()(up)
 app.command()(bench)
+app.command()(serve)
+app.command(name="map")(show_map)
 drills.register(drill_app)
+jobs.register(app)
+reconcile.register(app)
 _OUT = Console()
 _ERR = Console(stderr=True)
-
-Data = Annotated[Path, typer.Option(help="Where the shop keeps everything.", envvar="DOORBUSTER_DATA")]
-DEFAULT_DATA = Path(".doorbuster")
-
-
-class UserFault(Exception):
-    """Something the user can mend: one line what is wrong, one what to do."""
-
-    def __init__(self, message: str, hint: str = "") -> None:
-        super().__init__(message)
-        self.message = message
-        self.hint = hint
 
 
 def run() -> None:
     """The entry point: every expected failure is one clear line on stderr and exit code 1."""
     try:
-        app()
+        app(with_plain_split(sys.argv[1:]))
     except (StartError, UserFault) as fault:
         _ERR.print(f"[red]✗[/red] {fault.message}", highlight=False, soft_wrap=True)
         if fault.hint:
@@ -79,82 +63,19 @@ def run() -> None:
         sys.exit(1)
 
 
+def with_plain_split(arguments: list[str]) -> list[str]:
+    """`--split` alone means `--split=group`; the option parser knows no optional values."""
+    follows = [*arguments[1:], None]
+    return [
+        "--split=group" if word == "--split" and after not in services.SPLITS else word
+        for word, after in zip(arguments, follows, strict=True)
+    ]
+
+
 @app.command()
 def version() -> None:
     """Print the version."""
     _OUT.print(__version__)
-
-
-@app.command()
-def up(
-    detach: Annotated[bool, typer.Option("--detach", "-d", help="Go on in the background once ready.")] = False,
-    port: Annotated[int, typer.Option(min=1, max=65_535, help="Where the edge listens (TLS).")] = 8443,
-    data: Data = DEFAULT_DATA,
-    workers: Annotated[
-        int,
-        typer.Option(
-            min=0,
-            max=64,
-            show_default="one for every two cores",
-            help="Workers that serve at once. With one, a second stands by and takes over when it dies.",
-        ),
-    ] = 0,
-    no_demo: Annotated[bool, typer.Option("--no-demo", help="Start with an empty shop.")] = False,
-    settings: Annotated[str, typer.Option(hidden=True, help="JSON overrides of settings, for drills.")] = "{}",
-    psp_faults: Annotated[str, typer.Option(hidden=True)] = "",
-) -> None:
-    """Start a whole shop on this machine: PostgreSQL, workers, a sandbox payment provider and the edge."""
-    paths = prepare(data)
-    if detach:
-        argv = [sys.executable, "-m", "doorbuster.surfaces.cli.main", "up", "--port", str(port), "--data", str(data)]
-        argv += ["--workers", str(workers), "--settings", settings, "--psp-faults", psp_faults]
-        url = start_detached(argv + (["--no-demo"] if no_demo else []), paths)
-        _welcome(url, paths)
-        return
-    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(name)s %(levelname)s %(message)s")
-    options = single_machine.Options(
-        port=port, workers=workers, psp_faults=psp_faults, overrides=msgspec.json.decode(settings)
-    )
-
-    async def compose(supervisor: Supervisor) -> str:
-        url = await single_machine.compose(supervisor, options)
-        if not no_demo:
-            await _load_demo_once(url, paths)
-        return url
-
-    run_supervised(data, compose, lambda url: _welcome(url, paths))
-
-
-async def _load_demo_once(url: str, paths: DataPaths) -> None:
-    done = paths.root / "demo-loaded"
-    if done.exists():
-        return
-    shop = client.Shop(url, str(paths.root), client.read_settings(paths.root))
-    try:
-        async with client.Client(shop) as merchant:
-            await load_catalog.load_demo(merchant)
-    except (client.ShopRefused, client.NotRunning) as refused:
-        raise StartError(f"The demo shop could not be loaded: {refused}", "Start with --no-demo.") from refused
-    done.write_text("1\n")
-
-
-def _welcome(url: str, paths: DataPaths) -> None:
-    command = "doorbuster" if paths.root == DEFAULT_DATA.absolute() else f"doorbuster … --data {paths.root}"
-    lines = [
-        f"[bold]{url}/[/bold]   the shop's front page",
-        f"{url}/api/v1/docs   the API, to read and try",
-        f"{paths.keys / 'ca.pem'}   the CA to trust (curl --cacert)",
-        "",
-        "Next:",
-        "  doorbuster status              what runs, and is it well",
-        "  doorbuster token               a shopper's access token",
-        "  doorbuster import FILE.csv     your own products (Shopify CSV)",
-        "  doorbuster drill timedeal      thousands of shoppers, one hot item",
-        "  doorbuster down                stop everything",
-    ]
-    if command != "doorbuster":
-        lines.append(f"[dim]This shop's commands take --data {paths.root}[/dim]")
-    _OUT.print(Panel("\n".join(lines), title="[green]Doorbuster is open[/green]", expand=False), highlight=False)
 
 
 @app.command()
@@ -180,79 +101,13 @@ def status(
         and all(child.state == "ready" for child in state.children)
     )
     if as_json:
-        sys.stdout.write(msgspec.json.encode(_status(state, healthy)).decode() + "\n")
+        sys.stdout.write(msgspec.json.encode(status_report.as_document(state, healthy)).decode() + "\n")
     elif state is None or not running:
         _OUT.print(f"Nothing runs on {data}. Start with `doorbuster up`.", highlight=False)
     else:
-        _OUT.print(_status_table(state))
+        _OUT.print(status_report.as_table(state))
     if not healthy:
         raise typer.Exit(1)
-
-
-def _status(state: RunState | None, healthy: bool) -> dict[str, object]:
-    if state is None:
-        return {"status": "stopped", "healthy": False, "url": "", "port": None, "pid": None, "processes": []}
-    running = state.status in ("starting", "ready", "stopping")
-    processes = [
-        {
-            "name": child.name,
-            "pid": child.pid,
-            "state": child.state,
-            "restarts": child.restarts,
-            "since": child.since,
-            "address": child.address,
-            "problem": child.problem,
-            "pss_bytes": pss_tree_bytes(child.pid) if child.pid else 0,
-        }
-        for child in state.children
-    ]
-    return {
-        "status": state.status,
-        "healthy": healthy,
-        "url": state.url,
-        "port": int(state.url.rsplit(":", 1)[1]) if state.url else None,
-        "pid": state.supervisor.pid if running else None,
-        "since": state.since,
-        "problem": state.problem,
-        "processes": processes,
-    }
-
-
-def _status_table(state: RunState) -> Table:
-    table = Table(title=f"{state.url or 'starting'}  ({state.status})", title_justify="left")
-    for column in ("process", "pid", "state", "for", "restarts", "memory", "address"):
-        table.add_column(column, justify="right" if column in ("pid", "restarts", "memory") else "left")
-    colours = {"ready": "green", "starting": "yellow", "failing": "red", "stopped": "dim"}
-    for child in state.children:
-        memory = f"{pss_tree_bytes(child.pid) / 2**20:.0f} MB" if child.pid else ""
-        colour = colours[child.state]
-        table.add_row(
-            child.name, str(child.pid or ""), f"[{colour}]{child.state}[/{colour}]", _age(child.since),
-            str(child.restarts), memory, Path(child.address).name,
-        )  # fmt: skip
-    own = f"{pss_bytes(state.supervisor.pid) / 2**20:.0f} MB"
-    table.add_row("supervisor", str(state.supervisor.pid), "[green]ready[/green]", _age(state.since), "", own, "")
-    return table
-
-
-def _age(since: str) -> str:
-    """How long ago an ISO time was, in the largest two units: 45 s, 3 min 5 s, 2 h 10 min, 3 d 4 h."""
-    seconds = max(0, int((utc_now() - datetime.fromisoformat(since)).total_seconds()))
-    units = (("d", seconds // 86_400), ("h", seconds // 3_600 % 24), ("min", seconds // 60 % 60), ("s", seconds % 60))
-    first = next((index for index, (_, amount) in enumerate(units) if amount), len(units) - 1)
-    return " ".join(f"{amount} {unit}" for unit, amount in units[first : first + 2] if amount) or "0 s"
-
-
-@app.command(name="map")
-def show_map(
-    out: Annotated[Path | None, typer.Option(help="Write the picture as SVG (docs/map.svg is made so).")] = None,
-) -> None:
-    """Show the domain map: groups, domains, what each publishes and hears; or draw it."""
-    if out is None:
-        _OUT.print(map_picture.map_table())
-    else:
-        out.write_text(map_picture.draw_map())
-        _OUT.print(f"Drawn into {out}.", highlight=False)
 
 
 @app.command()
@@ -261,7 +116,10 @@ def migrate(data: Data = DEFAULT_DATA) -> None:
     server = _server(data)
     applied = asyncio.run(
         provision.migrate_shop(
-            server.dsn(), server.dsn(database=provision.DATABASE), provision.passwords(DataPaths(data).keys)
+            server,
+            provision.passwords(DataPaths(data).keys),
+            apart=single_machine.is_apart(data),
+            events=client.read_settings(data).events,
         )
     )
     _OUT.print("\n".join(applied) if applied else "Every schema is up to date.", highlight=False)
@@ -270,7 +128,7 @@ def migrate(data: Data = DEFAULT_DATA) -> None:
 @app.command()
 def check(data: Data = DEFAULT_DATA) -> None:
     """Run every domain's invariants on the running shop; each must find nothing. Exit code 1 if one does."""
-    count, breaches = asyncio.run(invariants.check(_server(data).dsn(database=provision.DATABASE)))
+    count, breaches = asyncio.run(invariants.check_all(_server(data), apart=single_machine.is_apart(data)))
     for breach in breaches:
         _OUT.print(f"[red]✗[/red] {breach.domain}.{breach.name}: {breach.promise}", highlight=False)
         for row in breach.rows:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from doorbuster.map import Domain, Route
 from tests.architecture.rules.source import Breach
 
-_SHOP_PATH = re.compile(r"/|/livez|/readyz|/metrics|/api/v\d+/(openapi\.json|docs|docs/\{name\})")
+_SHOP_PATH = re.compile(r"/|/livez|/readyz|/metrics|/api/v\d+/((open|async)api\.json|docs|docs/\{name\})")
 
 
 def served(on_map: tuple[Route, ...], answered: set[tuple[str, str]]) -> Iterator[Breach]:

@@ -11,7 +11,7 @@ from doorbuster.domains.commerce.order.errors import (
     PaymentUnavailable,
     PriceChanged,
 )
-from doorbuster.domains.commerce.order.events import OrderFact
+from doorbuster.domains.commerce.order.events import FACTS, OrderFact
 from doorbuster.domains.commerce.order.models import Cancel, Order, Pay, Place, ShipTo, Step, WishedLine
 from doorbuster.domains.commerce.order.service import (
     cancel,
@@ -25,7 +25,8 @@ from doorbuster.domains.commerce.order.service import (
 )
 
 __all__ = [
-    "Cancel", "NotCancellable", "NotPayable", "Order", "OrderFact", "Pay", "PaymentDeclined", "PaymentUnavailable",
+    "FACTS", "Cancel", "NotCancellable", "NotPayable", "Order", "OrderFact", "Pay", "PaymentDeclined",
+    "PaymentUnavailable",
     "Place", "PriceChanged", "ShipTo", "Step", "WishedLine", "cancel", "get_order", "list_orders", "pay", "place",
     "release_orphans", "sweep", "timeline",
 ]  # fmt: skip

@@ -7,13 +7,13 @@ from uuid import UUID
 import msgspec
 
 from doorbuster.domains.commerce.order.models import OrderLine
-from doorbuster.engines.event_log import Fact
+from doorbuster.engines.event_log import Fact, FactType
 
 TOPIC = "commerce.order"
 
 
 class OrderFact(msgspec.Struct, frozen=True):
-    """Version 1 of OrderPlaced, OrderPaid, OrderCancelled, OrderExpired and OrderRefunded: the whole order."""
+    """What OrderPlaced, OrderPaid, OrderCancelled, OrderExpired and OrderRefunded tell: the whole order."""
 
     order_id: UUID
     customer_id: UUID
@@ -24,9 +24,15 @@ class OrderFact(msgspec.Struct, frozen=True):
     deal_id: UUID | None
 
 
-_ENCODER = msgspec.json.Encoder()
+ORDER_PLACED = FactType(TOPIC, "OrderPlaced", 1, OrderFact)
+ORDER_PAID = FactType(TOPIC, "OrderPaid", 1, OrderFact)
+ORDER_CANCELLED = FactType(TOPIC, "OrderCancelled", 1, OrderFact)
+ORDER_EXPIRED = FactType(TOPIC, "OrderExpired", 1, OrderFact)
+ORDER_REFUNDED = FactType(TOPIC, "OrderRefunded", 1, OrderFact)
+FACTS = (ORDER_PLACED, ORDER_PAID, ORDER_CANCELLED, ORDER_EXPIRED, ORDER_REFUNDED)
+_BY_NAME = {kind.name: kind for kind in FACTS}
 
 
-def order_fact(kind: str, content: OrderFact, version: int) -> Fact:
-    """The fact for the log."""
-    return Fact(TOPIC, str(content.order_id), kind, 1, version, _ENCODER.encode(content))
+def order_fact(kind: str, content: OrderFact, version: int, traceparent: str) -> Fact:
+    """The fact for the log, made true by the request of this trace."""
+    return _BY_NAME[kind].of(content.order_id, version, content, traceparent)

@@ -12,8 +12,8 @@ import msgspec
 from doorbuster.domains.commerce.order import errors, events, rules, store
 from doorbuster.domains.commerce.order.models import OrderLine, OrderRow, ShipTo
 from doorbuster.engines import event_log
-from doorbuster.platform import settings
-from doorbuster.platform.batching import Batcher
+from doorbuster.platform import settings, tracing
+from doorbuster.platform.batching import Batcher, cause_of
 from doorbuster.platform.errors import NotFound, OutcomeUnknown, Refusal
 
 PLACE_WITHIN_S = 20.0
@@ -168,7 +168,7 @@ class _Book:
             event=event,
         )
         self.orders[one.id] = row
-        self._write_down(row, "OrderPlaced")
+        self._write_down(row, "OrderPlaced", cause_of(one))
         return {
             "id": row.id,
             "customer_id": row.customer_id,
@@ -217,7 +217,7 @@ class _Book:
         )
         self.orders[row.id] = row
         self.moved[row.id] = None
-        self._write_down(row, rules.PUBLISHED.get(state))
+        self._write_down(row, rules.PUBLISHED.get(state), cause_of(step))
         return Written(row, True)
 
     def is_mine(self, row: OrderRow) -> bool:
@@ -241,18 +241,19 @@ class _Book:
             "at": self.now,
         }
 
-    def _write_down(self, row: OrderRow, fact: str | None) -> None:
+    def _write_down(self, row: OrderRow, fact: str | None, traceparent: str) -> None:
         if row.version > 1:
             self.wrote[(row.id, row.event, row.payment_id)] = row.version
         self.transitions.append({
             "order_id": row.id, "version": row.version, "event": row.event, "state": row.state,
             "payment_id": row.payment_id, "code": row.code, "at": self.now,
+            "trace_id": tracing.trace_id_of(traceparent),
         })  # fmt: skip
         if fact is not None:
             content = events.OrderFact(
                 row.id, row.customer_id, row.state, row.currency, row.total_minor, row.lines, row.deal_id
             )
-            self.facts.append(events.order_fact(fact, content, row.version))
+            self.facts.append(events.order_fact(fact, content, row.version, traceparent))
 
     def _deadline(self, row: OrderRow) -> datetime | None:
         if row.state in rules.AT_REST:

@@ -8,9 +8,11 @@ from uuid import UUID
 
 import msgspec
 
+from doorbuster.domains.commerce.payment import Session
+
 State = Literal[
-    "awaiting_payment", "paying", "payment_unknown", "captured", "paid", "cancel_pending", "cancelling", "cancelled",
-    "expiring", "expired", "refunding", "refunded_no_stock",
+    "awaiting_payment", "paying", "payment_waiting", "payment_unknown", "captured", "paid", "cancel_pending",
+    "cancelling", "cancelled", "expiring", "expired", "refunding", "refunded_no_stock",
 ]  # fmt: skip
 _NO_NUL = r"^[^\u0000]*$"
 """PostgreSQL's text holds every character but NUL."""
@@ -40,10 +42,18 @@ class ShipTo(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Pay(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How to pay: a method and the provider's token for the instrument, which is never stored or logged."""
+    """How to pay. With a `card`: a provider's token for the instrument (never stored or logged) or the id of a card
+    that the customer keeps with payment. In a provider's `window`, or by transfer to a `virtual_account` that is chosen
+    there: where the window sends the buyer back to; not while placing, but for an order that is there."""
 
-    method: Literal["card"]
-    instrument: Annotated[str, msgspec.Meta(min_length=1, max_length=64, pattern="^[A-Za-z0-9_]+$")]
+    method: Literal["card", "window", "virtual_account"]
+    instrument: Annotated[str, msgspec.Meta(max_length=64, pattern="^[A-Za-z0-9_-]*$")] = ""
+    return_url: Annotated[
+        str,
+        msgspec.Meta(
+            max_length=500, pattern=r"^(https://[!-~]+|http://(localhost|127\.0\.0\.1)(:[0-9]+)?(/[!-~]*)?)?$"
+        ),
+    ] = ""
 
 
 class Place(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -94,6 +104,8 @@ class Order(msgspec.Struct, frozen=True):
     deal_id: UUID | None = None
     ship_to: ShipTo | None = None
     payment: PaymentSummary | None = None
+    session: Session | None = None
+    """The provider's window, while the buyer may pay in it."""
 
 
 class Step(msgspec.Struct, frozen=True):
@@ -105,6 +117,8 @@ class Step(msgspec.Struct, frozen=True):
     at: datetime
     code: str = ""
     payment_id: UUID | None = None
+    trace_id: str | None = None
+    """The trace of the request that took this step; none, when it was not traced."""
 
 
 class OrderRow(msgspec.Struct, frozen=True):

@@ -18,7 +18,7 @@ from doorbuster.domains.commerce.order.journal import Advance
 from doorbuster.domains.commerce.order.models import OrderRow
 from doorbuster.domains.item import stock
 from doorbuster.engines import payment_router
-from doorbuster.platform import ids, settings
+from doorbuster.platform import ids, settings, tracing
 from doorbuster.platform.calls import SYSTEM, Ctx
 from doorbuster.platform.errors import Refusal, Unavailable
 
@@ -36,7 +36,7 @@ def payment_id_of_placing(order_id: UUID) -> UUID:
 def hold_s(*, pays: bool) -> int:
     """How long units are held: the payment window, and with a payment under way until its outcome is surely known."""
     now = settings.current()
-    horizon = payment_router.horizon_s(payment_router.choose()) if pays else 0.0
+    horizon = payment_router.horizon_s() if pays else 0.0
     return int(now.payment_window_s + horizon + 300)
 
 
@@ -59,7 +59,7 @@ async def drive(ctx: Ctx, row: OrderRow) -> OrderRow:
     for _ in range(_MAX_STEPS):
         before = row.version
         match row.state:
-            case "paying" | "payment_unknown" | "cancel_pending":
+            case "paying" | "payment_waiting" | "payment_unknown" | "cancel_pending":
                 row = await _ask_payment(ctx, row)
             case "captured":
                 row = await _take_stock(ctx, row)
@@ -100,10 +100,31 @@ async def _ask_payment(ctx: Ctx, row: OrderRow) -> OrderRow:
     if found is None:
         # Nobody began it and, after this, nobody can: a request that was asleep finds it failed.
         found = await payment.abandon(ctx, charge_of(row, "", ""))
+    if found.state == "waiting" and row.state == "cancel_pending":
+        await payment.leave(ctx, row.payment_id)
+        found = await payment.find(ctx, row.payment_id) or found
     event = rules.EVENT_OF_PAYMENT[found.state]
     if (row.state, event) not in rules.NEXT:
+        if row.state == "payment_waiting":
+            await _hold_on(ctx, row)
         return row
     return (await journal.write(Advance(row.id, event, payment_id=found.payment_id, code=found.code))).row
+
+
+async def _hold_on(ctx: Ctx, row: OrderRow) -> None:
+    """Whoever has yet to pay keeps the units, however long the transfer takes."""
+    try:
+        await stock.extend(ctx, row.id, hold_s(pays=True))
+    except stock.HoldLost:
+        _LOG.warning("hold_lost_while_waiting", order_id=str(row.id))
+
+
+async def look_again(ctx: Ctx, row: OrderRow) -> OrderRow:
+    """A paid order whose payment is in doubt: it waits again, or it is at rest as before."""
+    looked = await _ask_payment(ctx, row)
+    if looked.version == row.version:
+        await store.let_rest(row.id, row.version)
+    return looked
 
 
 async def _take_stock(ctx: Ctx, row: OrderRow) -> OrderRow:
@@ -170,9 +191,12 @@ async def sweep(ctx: Ctx, limit: int) -> int:
     async def one(row: OrderRow) -> None:
         async with gate:
             try:
-                if row.state == "awaiting_payment":
-                    row = (await journal.write(Advance(row.id, "expire"))).row
-                await drive(SYSTEM, row)
+                with tracing.begin("take up order"):
+                    if row.state == "awaiting_payment":
+                        row = (await journal.write(Advance(row.id, "expire"))).row
+                    elif row.state == "paid":
+                        row = await look_again(SYSTEM, row)
+                    await drive(SYSTEM, row)
             except (Refusal, Unavailable) as error:
                 # Its deadline was pushed on as it was taken; it comes again.
                 _LOG.warning("sweep_postponed", order_id=str(row.id), state=row.state, why=str(error))

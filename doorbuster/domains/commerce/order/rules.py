@@ -21,6 +21,17 @@ NEXT: dict[tuple[str, str], State] = {
     ("paying", "declined"): "awaiting_payment",
     ("paying", "failed"): "awaiting_payment",
     ("paying", "unknown"): "payment_unknown",
+    ("paying", "waiting"): "payment_waiting",
+    # For the buyer, in the provider's window or before the transfer.
+    ("payment_waiting", "captured"): "captured",
+    ("payment_waiting", "declined"): "awaiting_payment",
+    ("payment_waiting", "failed"): "awaiting_payment",
+    ("payment_waiting", "unknown"): "payment_unknown",
+    ("payment_waiting", "cancel"): "cancel_pending",
+    ("payment_unknown", "waiting"): "payment_waiting",
+    # The bank took the transfer back, and it is awaited again.
+    ("captured", "waiting"): "payment_waiting",
+    ("paid", "waiting"): "payment_waiting",
     ("payment_unknown", "captured"): "captured",
     ("payment_unknown", "declined"): "awaiting_payment",
     ("payment_unknown", "failed"): "awaiting_payment",
@@ -44,13 +55,23 @@ AT_REST = frozenset({"paid", "cancelled", "expired", "refunded_no_stock"})
 """Nothing follows by itself."""
 
 ANSWERS = frozenset(
-    {"paid", "awaiting_payment", "payment_unknown", "cancel_pending", "refunded_no_stock", "cancelled", "expired"}
+    {
+        "paid",
+        "awaiting_payment",
+        "payment_waiting",
+        "payment_unknown",
+        "cancel_pending",
+        "refunded_no_stock",
+        "cancelled",
+        "expired",
+    }
 )
 """States in which a placing request that pays at once is answered."""
 
 # Seconds that the sweeper leaves a state to the request working on it; `paying` adds the payment's time-out.
 PATIENCE_S = {
     "paying": 4.0,
+    "payment_waiting": 5.0,
     "payment_unknown": 1.0,
     "cancel_pending": 1.0,
     "captured": 5.0,
@@ -68,9 +89,12 @@ EVENT_OF_PAYMENT = {
     "failed": "failed",
     "unknown": "unknown",
     "processing": "unknown",
+    "waiting": "waiting",
 }
 
-HOLDS_UNITS = frozenset({"awaiting_payment", "paying", "payment_unknown", "captured", "paid", "cancel_pending"})
+HOLDS_UNITS = frozenset(
+    {"awaiting_payment", "paying", "payment_waiting", "payment_unknown", "captured", "paid", "cancel_pending"}
+)
 """States that will claim or give back the order's units; in all others they have been given back already."""
 
 PUBLISHED = {
@@ -128,6 +152,8 @@ def payment_summary(row: OrderRow) -> PaymentSummary | None:
             state = "processing"
         case "payment_unknown" | "cancel_pending":
             state = "unknown"
+        case "payment_waiting":
+            state = "waiting"
         case "awaiting_payment" | "expiring" | "expired":
             state = "declined" if row.event == "declined" else "failed"
         case "captured" | "paid":
@@ -151,6 +177,6 @@ def decide(row: OrderRow, event: str, payment_id: UUID | None, now: datetime) ->
         return None
     if event == "expire" and now < row.pay_by:
         return None
-    if event in ("captured", "declined", "failed", "unknown") and payment_id != row.payment_id:
+    if event in ("captured", "declined", "failed", "unknown", "waiting") and payment_id != row.payment_id:
         return None
     return NEXT.get((row.state, event))

@@ -35,6 +35,10 @@ async def place(ctx: Ctx, wish: Place) -> Order:
     customer_id = _customer(ctx)
     order_id = ids.derived_id("order", str(customer_id), ctx.idempotency_key)
     request_hash = ids.request_hash(_ENCODER.encode(wish)).hex()
+    if wish.payment is not None:
+        _must_be_complete(wish.payment)
+        if wish.payment.method != "card":
+            raise InvalidRequest("Place the order without a payment, then pay it in a window")
     if len({line.option_id for line in wish.lines}) != len(wish.lines):
         raise InvalidRequest("Each option may be named once; add up its quantity")
     try:
@@ -117,12 +121,13 @@ async def pay(ctx: Ctx, order_id: UUID, wish: Pay) -> Order:
     Refuses with NotPayable, PaymentInProgress (naming the live payment), PaymentDeclined or PaymentUnavailable (the
     order still awaits payment and may be paid with another key), IdempotencyKeyReused, NotFound.
     """
+    _must_be_complete(wish)
     row = await _own(ctx, order_id)
     payment_id = ids.derived_id("payment", str(order_id), "key", ctx.idempotency_key)
     request_hash = ids.request_hash(_ENCODER.encode(wish)).hex()
     if await store.read_step_of_payment(order_id, payment_id):
         return await _payment_answer(ctx, order_id, payment_id, request_hash)
-    if row.state in ("paying", "payment_unknown", "cancel_pending", "captured"):
+    if row.state in ("paying", "payment_waiting", "payment_unknown", "cancel_pending", "captured"):
         raise payment.PaymentInProgress(
             "Wait for it, or ask for the order; it says how the payment ended", payment_id=row.payment_id
         )
@@ -137,11 +142,31 @@ async def pay(ctx: Ctx, order_id: UUID, wish: Pay) -> Order:
         if written.row.payment_id == payment_id:
             return await _payment_answer(ctx, order_id, payment_id, request_hash)
         raise errors.NotPayable(f"It is {written.row.state}", state=written.row.state)
-    paid = await payment.charge(ctx, process.charge_of(written.row, wish.instrument, request_hash))
+    session = None
+    if wish.method == "card":
+        paid = await payment.charge(ctx, process.charge_of(written.row, wish.instrument, request_hash))
+    else:
+        paid, session = await payment.open_session(ctx, _window_of(written.row, wish, request_hash))
     row = await process.settle(ctx, written.row, paid)
     if row.payment_id == payment_id and row.event in ("declined", "failed"):
         raise _not_paid(row)
-    return _render(row)
+    return msgspec.structs.replace(_render(row), session=session if row.state == "payment_waiting" else None)
+
+
+def _must_be_complete(wish: Pay) -> None:
+    if wish.method == "card" and not wish.instrument:
+        raise InvalidRequest("Name the instrument that pays")
+    if wish.method != "card" and not wish.return_url:
+        raise InvalidRequest("Say with return_url where the window sends the buyer back to")
+
+
+def _window_of(row: OrderRow, wish: Pay, request_hash: str) -> payment.SessionWish:
+    assert row.payment_id is not None
+    title = f"Order {str(row.id)[:8]}"
+    return payment.SessionWish(
+        row.payment_id, row.id, row.customer_id, row.total_minor, row.currency, wish.method, title, wish.return_url,
+        request_hash,
+    )  # fmt: skip
 
 
 @command
@@ -237,7 +262,10 @@ async def _payment_answer(ctx: Ctx, order_id: UUID, payment_id: UUID, request_ha
                 row = (await store.read_orders([order_id]))[order_id]
                 if step.event in ("declined", "failed"):
                     raise _not_paid(_row_at(row, step))
-                return _render_at(row, step)
+                answer = _render_at(row, step)
+                if step.state != "payment_waiting" or row.version != step.version:
+                    return answer
+                return msgspec.structs.replace(answer, session=await payment.find_session(ctx, payment_id))
         if waited >= _WAIT_S:
             raise Unavailable("This payment is still being settled", retry_after_s=2)
         await asyncio.sleep(_POLL_S)

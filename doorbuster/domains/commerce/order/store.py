@@ -70,9 +70,10 @@ changed AS (
            answer_version bigint, cancel_key text, cancel_hash text, step_deadline timestamptz, at timestamptz)
      WHERE o.id = n.id),
 steps AS (
-    INSERT INTO transition (order_id, version, event, state, payment_id, code, at)
-    SELECT order_id, version, event, state, payment_id, code, at FROM json_to_recordset($3::json) AS n(order_id uuid,
-           version bigint, event text, state text, payment_id uuid, code text, at timestamptz)
+    INSERT INTO transition (order_id, version, event, state, payment_id, code, at, trace_id)
+    SELECT order_id, version, event, state, payment_id, code, at, trace_id
+      FROM json_to_recordset($3::json) AS n(order_id uuid, version bigint, event text, state text, payment_id uuid,
+           code text, at timestamptz, trace_id text)
      WHERE version > 1 OR order_id IN (SELECT id FROM made)),
 facts AS (
     {event_log.insert_facts("$4", "aggregate_version > 1 OR key IN (SELECT id::text FROM made)")})
@@ -116,7 +117,8 @@ async def read_page(customer_id: UUID, before: tuple[datetime, UUID] | None, lim
 
 async def read_steps(order_id: UUID) -> list[Step]:
     records = await DB.fetch(
-        "SELECT version, event, state, at, code, payment_id FROM transition WHERE order_id = $1 ORDER BY version",
+        "SELECT version, event, state, at, code, payment_id, trace_id FROM transition"
+        " WHERE order_id = $1 ORDER BY version",
         order_id,
     )
     return [Step(*record) for record in records]
@@ -124,7 +126,7 @@ async def read_steps(order_id: UUID) -> list[Step]:
 
 async def read_step_of_payment(order_id: UUID, payment_id: UUID) -> list[Step]:
     records = await DB.fetch(
-        "SELECT version, event, state, at, code, payment_id FROM transition"
+        "SELECT version, event, state, at, code, payment_id, trace_id FROM transition"
         " WHERE order_id = $1 AND payment_id = $2 ORDER BY version",
         order_id,
         payment_id,
@@ -148,10 +150,26 @@ async def nudge(conn: Conn, ids: Sequence[UUID]) -> None:
     """What these orders wait for has happened: the sweeper should look at once."""
     await conn.execute(
         "UPDATE orders SET step_deadline = clock_timestamp() WHERE id = ANY(ARRAY(SELECT id FROM orders"
-        " WHERE id = ANY($1::uuid[]) AND state IN ('payment_unknown', 'cancel_pending', 'cancelling', 'refunding')"
+        " WHERE id = ANY($1::uuid[]) AND state IN ('payment_waiting', 'payment_unknown', 'cancel_pending',"
+        " 'cancelling', 'refunding')"
         " ORDER BY id FOR UPDATE))",
         ids,
     )
+
+
+async def lock_and_doubt(conn: Conn, ids: Sequence[UUID]) -> None:
+    """Paid orders whose payment is no longer what it was: the sweeper should look."""
+    await conn.execute(
+        "UPDATE orders SET step_deadline = clock_timestamp() WHERE id = ANY(ARRAY(SELECT id FROM orders"
+        " WHERE id = ANY($1::uuid[]) AND state = 'paid' ORDER BY id FOR UPDATE))",
+        ids,
+    )
+
+
+async def let_rest(order_id: UUID, version: int) -> None:
+    """A paid order was looked at, and it stands as it did."""
+    query = "UPDATE orders SET step_deadline = NULL WHERE id = $1 AND version = $2 AND state = 'paid' RETURNING id"
+    await DB.write(query, order_id, version)
 
 
 async def scan_window(behind_s: float) -> tuple[datetime, datetime]:

@@ -1,65 +1,161 @@
-"""Public verbs of payment: charge once, find, give back, resolve what is open."""
+"""Public verbs of payment: charge once, find, give back, and what operators see and decide."""
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Sequence
+from datetime import datetime
 from uuid import UUID
 
-import asyncpg
 import msgspec
-import structlog
-from prometheus_client import Counter
 
-from doorbuster.domains.commerce.payment import errors, events, rules, store
-from doorbuster.domains.commerce.payment.models import Charge, Payment
-from doorbuster.engines import event_log, payment_router
-from doorbuster.engines.payment_router import ChargeOrder, Outcome, RefundOrder, Result
-from doorbuster.platform import ids, settings
-from doorbuster.platform.batching import Batcher
+from doorbuster.domains.commerce.payment import (
+    errors,
+    refunding,
+    resolving,
+    rules,
+    sessions,
+    settling,
+    store,
+    store_desk,
+    store_refunds,
+    store_sessions,
+    store_webhooks,
+    webhooks,
+)
+from doorbuster.domains.commerce.payment.models import (
+    BankAccount,
+    Charge,
+    HandSettlement,
+    Instrument,
+    InstrumentWish,
+    KeyAtAccount,
+    Matter,
+    Payment,
+    PaymentDetail,
+    PaymentFilter,
+    PaymentLine,
+    Refund,
+    RefundWish,
+    Returned,
+    Session,
+    SessionWish,
+)
+from doorbuster.domains.commerce.payment.sessions import SHARED
+from doorbuster.domains.commerce.payment.settling import Begin, Known
+from doorbuster.engines import payment_router
+from doorbuster.engines.payment_router import ChargeOrder, Chosen, Outcome, PaymentFacts, Result
+from doorbuster.engines.payment_router.routing import Decision
+from doorbuster.platform import ids
 from doorbuster.platform.calls import Ctx, command, query
-from doorbuster.platform.errors import IdempotencyKeyReused, NotFound, Refusal
+from doorbuster.platform.errors import NotFound
 
-_LOG = structlog.get_logger("payment")
-_AT_ONCE = 16
-_REFUSED_PAUSE_S = 3_600.0
-REFUSED = Counter("doorbuster_refunds_refused_total", "Refunds a provider refused: a person should look", ["provider"])
-
-
-class _Known(msgspec.Struct, frozen=True):
-    """What has become known of a payment's attempt."""
-
-    payment_id: UUID
-    result: Result
-
-
-class _Begin(msgspec.Struct, frozen=True):
-    """A request to begin a payment. Of all that name the same payment, only the one whose mark it got may send."""
-
-    wish: Charge
-    mark: UUID
+_MOST_ATTEMPTS = 4
 
 
 @command
 async def charge(ctx: Ctx, wish: Charge) -> Payment:
     """Take the money, once per payment id, and answer with what is known: never "failed" for a time-out.
 
-    The attempt is committed before the provider is called. The same id again answers with what stands and calls
-    nobody. Refuses with PaymentInProgress (naming the live payment) and IdempotencyKeyReused.
+    Each attempt is committed before its provider is called; another provider is asked only after one that surely took
+    nothing. The same id again answers with what stands and calls nobody. Refuses with PaymentInProgress (naming the
+    live payment) and IdempotencyKeyReused.
     """
-    payment, fresh = await _starter().submit(_Begin(wish, ids.uuid7()))
-    if not fresh:
+    facts = PaymentFacts(wish.payment_id, "card", wish.currency, wish.amount_minor)
+    keys = await _keys_of(wish)
+    chosen = await payment_router.choose(facts, SHARED, knows=keys)
+    payment, fresh = await settling.starter().submit(Begin(wish, ids.uuid7(), chosen.decision, bool(keys)))
+    if not fresh or not chosen.provider:
+        await payment_router.give_up(chosen)
         return payment
+    tried: list[str] = []
+    for number in range(1, _MOST_ATTEMPTS + 1):
+        result = await _attempt(wish, chosen, number, keys[chosen.provider])
+        tried.append(chosen.provider)
+        then: Chosen | None = None
+        if number < _MOST_ATTEMPTS and payment_router.may_try_another(chosen.provider, result):
+            then = await payment_router.choose(facts, SHARED, tried, keys)
+        following = then.decision if then is not None and then.provider else None
+        again = keys[chosen.provider] if payment_router.may_repeat_charge(chosen.provider, 0.0) else None
+        known = Known(wish.payment_id, number, result, following, again)
+        payment, goes_on = await settling.settler().submit(known)
+        if then is None or not goes_on:
+            await payment_router.give_up(then)
+            break
+        chosen = then
+    return payment
+
+
+async def _keys_of(wish: Charge) -> dict[str, KeyAtAccount]:
+    """By which key each account knows the instrument: the keys that the customer keeps with us, or the one token that
+    was given, at the accounts whose tokens look like it."""
+    try:
+        instrument_id = UUID(wish.instrument)
+    except ValueError:
+        keys = dict.fromkeys(payment_router.accounts_that_know(wish.instrument), KeyAtAccount(wish.instrument))
+    else:
+        keys = await store_desk.read_keys(instrument_id, wish.customer_id)
+    return {account: KeyAtAccount(one.key, one.customer or str(wish.customer_id)) for account, one in keys.items()}
+
+
+async def _attempt(wish: Charge, chosen: Chosen, number: int, known_by: KeyAtAccount) -> Result:
+    """Send an attempt that stands in the database, and count its answer."""
     order = ChargeOrder(
-        provider=payment_router.choose(),
-        reference=f"{wish.payment_id}.1",
-        idempotency_key=f"{wish.payment_id}.1",
+        provider=chosen.provider,
+        reference=f"{wish.payment_id}.{number}",
+        idempotency_key=f"{wish.payment_id}.{number}",
         amount_minor=wish.amount_minor,
         currency=wish.currency,
-        instrument=wish.instrument,
+        instrument=known_by.key,
+        customer=known_by.customer,
     )
-    result = await payment_router.charge(order)
-    return await _settler().submit(_Known(wish.payment_id, result))
+    result = Result(Outcome.UNKNOWN, code="cut_short")
+    try:
+        result = await payment_router.charge(order)
+    finally:
+        await payment_router.note(chosen, result)
+    return result
+
+
+@command
+async def open_session(ctx: Ctx, wish: SessionWish) -> tuple[Payment, Session | None]:
+    """Let the buyer pay in a provider's window, once per payment id: the payment, and what the browser needs.
+
+    None: no provider could open one, or the payment is not in its window any more. The same id again answers with the
+    same window. Refuses with PaymentInProgress (naming the live payment) and IdempotencyKeyReused.
+    """
+    return await sessions.open_session(wish)
+
+
+@query
+async def find_session(ctx: Ctx, payment_id: UUID) -> Session | None:
+    """The open window of a payment."""
+    return await sessions.read_session(payment_id)
+
+
+@command
+async def confirm(ctx: Ctx, payment_id: UUID, returned: Returned) -> PaymentDetail:
+    """Take the money with what the window sent the caller back with; however many ask, the provider is asked once.
+
+    Answers with the payment as it then stands. Refuses with NotFound, NotInWindow, WindowReturnRefused, ReselectPsp,
+    and IdempotencyKeyReused for the same key with another content.
+    """
+    customer_id = None if ctx.roles & {"admin", "system"} else ctx.subject
+    await sessions.confirm(payment_id, customer_id, returned.form, ctx.idempotency_key)
+    return await get_payment(ctx, payment_id)
+
+
+@command
+async def leave(ctx: Ctx, payment_id: UUID) -> None:
+    """Give up a payment that waits in a window or for a transfer; one that is being confirmed is left alone."""
+    await sessions.leave(payment_id)
+
+
+@command
+async def name_refund_account(ctx: Ctx, payment_id: UUID, account: BankAccount) -> None:
+    """Say where a payment by transfer goes back to, before or after it is owed; the last word counts. Refuses with
+    NotFound for what is no payment by transfer of the caller's."""
+    customer_id = None if ctx.roles & {"admin", "system"} else ctx.subject
+    if not await store_sessions.keep_refund_account(payment_id, customer_id, account):
+        raise NotFound("There is no such payment by transfer of yours")
 
 
 @command
@@ -88,187 +184,107 @@ async def find(ctx: Ctx, payment_id: UUID) -> Payment | None:
 
 @command
 async def give_back(ctx: Ctx, payment_id: UUID, reason: str) -> Payment:
-    """Refund a captured payment in full, exactly once however often this is called.
+    """Refund all that is left of a captured payment, exactly once however often this is called.
 
     Answers `refunded`, or `refunding` while the provider has not confirmed: the refund is durable and is repeated
-    under the same key until it does. A payment that took nothing is answered as it stands. Refuses with NotFound.
+    until it does. A payment that took nothing is answered as it stands. Refuses with NotFound.
     """
-    async with store.DB.transaction() as conn:
-        payment, attempt = (await store.lock_payments(conn, [payment_id])).get(payment_id, (None, None))
-        if payment is None:
-            raise NotFound(f"There is no payment {payment_id}")
-        if payment.state == "succeeded":
-            assert attempt is not None, "a payment succeeded without an attempt"
-            refund_id = ids.derived_id("refund", str(payment_id), attempt["provider_id"])
-            await store.insert_refund(conn, refund_id, attempt, attempt["provider_id"], reason)
-            await store.write_settled(conn, [], [_changed(payment, "refunding", "")])
-        elif payment.state != "refunding":
-            return payment
-    for row in await store.take_refunds_to_send(1, payment_id):
-        await _send_refund(row)
+    if await refunding.owe_all(payment_id, reason):
+        await refunding.send_of(payment_id)
     found = await find(ctx, payment_id)
     assert found is not None
     return found
 
 
 @command
+async def refund(ctx: Ctx, payment_id: UUID, wish: RefundWish) -> Refund:
+    """Give back a part of a payment, or all that is left, through the provider that took it: once per Idempotency-Key.
+
+    All refunds together never exceed what was taken, whoever asks at once. Answers `sending` while the provider has not
+    confirmed; it is repeated until it does. Refuses with NotFound, NotCaptured, RefundTooLarge, NoPartialRefund,
+    IdempotencyKeyReused.
+    """
+    refund_id = ids.derived_id("refund", str(payment_id), "key", ctx.idempotency_key)
+    await refunding.owe(payment_id, refund_id, wish.amount_minor, wish.reason)
+    await refunding.send_of(payment_id)
+    return await refunding.read(refund_id)
+
+
+@command
 async def resolve(ctx: Ctx, limit: int) -> int:
     """Ask providers about open attempts and repeat unconfirmed refunds; returns how many were taken up."""
-    attempts = await store.take_attempts_to_resolve(limit)
-    gate = asyncio.Semaphore(_AT_ONCE)
-
-    async def one(row: asyncpg.Record) -> None:
-        async with gate:
-            order = ChargeOrder(
-                row["provider"], row["reference"], row["idempotency_key"], row["amount_minor"], row["currency"]
-            )
-            result = await payment_router.inquire(order, age_s=row["age_s"])
-            await _settler().submit(_Known(row["payment_id"], result))
-
-    async def give(row: asyncpg.Record) -> None:
-        async with gate:
-            await _send_refund(row)
-
-    refunds = await store.take_refunds_to_send(limit)
-    # One that fails must not keep the others, or the refunds, from their turn; it is taken up again by its own time.
-    work = [one(row) for row in attempts] + [give(row) for row in refunds]
-    failed = [error for error in await asyncio.gather(*work, return_exceptions=True) if error is not None]
-    if failed:
-        raise failed[0]
-    return len(attempts) + len(refunds)
+    return await resolving.resolve(limit)
 
 
-async def _send_refund(row: asyncpg.Record) -> None:
-    order = RefundOrder(
-        provider=row["provider"],
-        reference=str(row["payment_id"]),
-        # After a refusal a new key: the old one would replay the refusal for ever.
-        idempotency_key=str(row["id"]) if row["refusals"] == 0 else f"{row['id']}.{row['refusals']}",
-        provider_charge_id=row["provider_id"],
-        amount_minor=row["amount_minor"],
-        currency=row["currency"],
-    )
-    result = await payment_router.refund(order)
-    if result.outcome is Outcome.SUCCEEDED:
-        await _settle_refund(row)
-    elif result.outcome is Outcome.NOT_EXECUTED:
-        REFUSED.labels(row["provider"]).inc()
-        _LOG.error(
-            "refund_refused", payment_id=str(row["payment_id"]), refund_id=str(row["id"]), code=result.code,
-            what_to_do="look at the charge at the provider; it is asked again every hour until it pays",
-        )  # fmt: skip
-        await store.refuse_refund(row["id"], row["refusals"], result.code, _REFUSED_PAUSE_S)
-    else:
-        await store.retry_refund_at_once(row["id"], 2.0)
+@command
+async def forget_webhooks(ctx: Ctx) -> int:
+    """Remove events that no provider sends again; returns how many, at most 5,000 at a time."""
+    return await store_webhooks.forget_events(webhooks.KEPT_DAYS)
 
 
-async def _settle_refund(row: asyncpg.Record) -> None:
-    async with store.DB.transaction() as conn:
-        payment, _ = (await store.lock_payments(conn, [row["payment_id"]]))[row["payment_id"]]
-        await store.settle_refund(conn, row["id"])
-        if payment.state == "refunding":
-            await store.write_settled(conn, [], [_changed(payment, "refunded", "")], [_fact(payment, "refunded", "")])
-
-
-_STARTER: Batcher[_Begin, tuple[Payment, bool]] | None = None
-_SETTLER: Batcher[_Known, Payment] | None = None
-
-
-def _starter() -> Batcher[_Begin, tuple[Payment, bool]]:
-    global _STARTER
-    if _STARTER is None:
-        now = settings.current()
-        _STARTER = Batcher("payment.start", _start, limit=now.batch_limit, writers=now.batch_writers)
-    return _STARTER
-
-
-def _settler() -> Batcher[_Known, Payment]:
-    global _SETTLER
-    if _SETTLER is None:
-        now = settings.current()
-        _SETTLER = Batcher("payment.settle", _settle, limit=now.batch_limit, writers=now.batch_writers)
-    return _SETTLER
-
-
-async def _start(requests: Sequence[_Begin]) -> Sequence[tuple[Payment, bool] | Refusal]:
-    """One batch: payment and attempt rows for all that collide with nothing, then an answer for each."""
-    first_look_s = settings.current().payment_timeout_s + 2
-    # The first of several for the same payment is the one whose mark it gets.
-    unique = {request.wish.payment_id: (request.wish, request.mark) for request in reversed(requests)}
-    known = await store.start(list(unique.values()), payment_router.choose(), first_look_s)
-    live: dict[UUID, Payment] = {}
-    if missing := [wish for wish, _ in unique.values() if wish.payment_id not in known]:
-        # Stopped by what another transaction committed meanwhile: the same payment, or another of the same order.
-        known |= await store.read_started([wish.payment_id for wish in missing])
-        live = await store.read_live([wish.order_id for wish in missing])
-    return [_begun(request, known.get(request.wish.payment_id), live) for request in requests]
-
-
-def _begun(
-    request: _Begin, found: tuple[Payment, UUID | None] | None, live: dict[UUID, Payment]
-) -> tuple[Payment, bool] | Refusal:
+@query
+async def get_payment(ctx: Ctx, payment_id: UUID) -> PaymentDetail:
+    """A payment with its attempts and refunds, for its customer and for admins. Refuses with NotFound."""
+    found = await store_desk.read_detail(payment_id, None if ctx.roles & {"admin", "system"} else ctx.subject)
     if found is None:
-        other = live.get(request.wish.order_id)
-        detail = "Wait for it, or ask for the order; it says how the payment ended"
-        return errors.PaymentInProgress(detail, payment_id=other.payment_id if other else None)
-    payment, mark = found
-    if payment.request_hash not in (request.wish.request_hash, rules.ABANDONED):
-        return IdempotencyKeyReused()
-    return payment, mark == request.mark
+        raise NotFound("There is no such payment of yours")
+    return msgspec.structs.replace(found, refunds=tuple(await store_refunds.read_refunds(payment_id)))
 
 
-async def _settle(known: Sequence[_Known]) -> Sequence[Payment | Refusal]:
-    """One batch: what became known, by the tables in rules; facts for payments that are settled by it."""
-    payment_ids = list({one.payment_id for one in known})
-    async with store.DB.transaction() as conn:
-        locked = await store.lock_payments(conn, payment_ids)
-        payments = {key: payment for key, (payment, _) in locked.items()}
-        attempts = {key: attempt for key, (_, attempt) in locked.items() if attempt is not None}
-        states = {key: row["state"] for key, row in attempts.items()}
-        attempt_rows: dict[UUID, dict[str, object]] = {}
-        payment_rows: dict[UUID, dict[str, object]] = {}
-        facts: list[event_log.Fact] = []
-        for one in known:
-            row, payment = attempts[one.payment_id], payments[one.payment_id]
-            state = rules.ATTEMPT_NEXT.get((states[one.payment_id], one.result.outcome))
-            if state is None or state == states[one.payment_id]:
-                continue
-            states[one.payment_id] = state
-            attempt_rows[one.payment_id] = {
-                "payment_id": one.payment_id, "number": row["number"], "state": state,
-                "provider_id": one.result.provider_id, "code": one.result.code,
-            }  # fmt: skip
-            if state == "late_success":
-                refund_id = ids.derived_id("refund", str(one.payment_id), one.result.provider_id)
-                await store.insert_refund(conn, refund_id, row, one.result.provider_id, "late_success")
-                continue
-            after = rules.PAYMENT_AFTER[state]
-            if after != payment.state:
-                changed = msgspec.structs.replace(
-                    payment, state=after, code=one.result.code, version=payment.version + 1
-                )
-                payments[one.payment_id] = changed
-                payment_rows[one.payment_id] = {
-                    "id": changed.payment_id, "state": after, "code": changed.code, "version": changed.version,
-                }  # fmt: skip
-                if changed.is_settled:
-                    facts.append(_fact(changed, after, changed.code))
-        if attempt_rows:
-            await store.write_settled(conn, list(attempt_rows.values()), list(payment_rows.values()), facts)
-    return [payments[one.payment_id] for one in known]
+@query
+async def list_payments(
+    ctx: Ctx, which: PaymentFilter, before: tuple[datetime, UUID] | None, limit: int
+) -> tuple[PaymentLine, ...]:
+    """Payments of all customers, the newest first, after a position (created_at, id)."""
+    return tuple(await store_desk.read_page(which, before, limit))
 
 
-def _changed(payment: Payment, state: str, code: str) -> dict[str, object]:
-    return {"id": payment.payment_id, "state": state, "code": code, "version": payment.version + 1}
+@query
+async def decisions(ctx: Ctx, payment_id: UUID) -> tuple[Decision, ...]:
+    """Why each attempt of a payment went where it went, in order. Refuses with NotFound."""
+    found = await store_desk.read_decisions(payment_id)
+    if not found:
+        raise NotFound("There is no such payment")
+    return tuple(found)
 
 
-def _fact(payment: Payment, state: str, code: str) -> event_log.Fact:
-    settled = events.PaymentSettled(
-        payment_id=payment.payment_id,
-        order_id=payment.order_id,
-        state=state,  # type: ignore[arg-type]  # the tables' values are states
-        amount_minor=payment.amount_minor,
-        currency=payment.currency,
-        code=code,
-    )
-    return events.payment_settled(settled, payment.version)
+@query
+async def list_matters(ctx: Ctx, is_open: bool, before: tuple[datetime, UUID] | None, limit: int) -> tuple[Matter, ...]:
+    """What a person must look at (or looked at), the newest first, after a position (opened_at, id)."""
+    return tuple(await store_refunds.read_matters(is_open, before, limit))
+
+
+@command
+async def settle_matter(ctx: Ctx, matter_id: UUID, seen: HandSettlement) -> Matter:
+    """Settle what nothing else settles by what a person saw, or did, at the provider. Refuses with NotFound,
+    MatterSettled, OutcomeDoesNotFit."""
+    return await resolving.settle_by_hand(matter_id, seen, str(ctx.subject))
+
+
+@command
+async def keep_instrument(ctx: Ctx, wish: InstrumentWish) -> Instrument:
+    """Keep a card for the caller, under a billing key at each account that knows it: once per Idempotency-Key, and
+    another content under the same key replaces nothing. Refuses with UnknownAccount."""
+    assert ctx.subject is not None
+    unknown = sorted(set(wish.keys) - set(payment_router.accounts()))
+    if unknown:
+        raise errors.UnknownAccount(f"There is no account {unknown[0]}", account=unknown[0])
+    instrument_id = ids.derived_id("instrument", str(ctx.subject), ctx.idempotency_key)
+    await store_desk.insert_instrument(instrument_id, ctx.subject, wish)
+    found = await store_desk.read_instruments(ctx.subject)
+    return next(one for one in found if one.id == instrument_id)
+
+
+@query
+async def list_instruments(ctx: Ctx) -> tuple[Instrument, ...]:
+    """The caller's cards, the newest first; never their keys."""
+    assert ctx.subject is not None
+    return tuple(await store_desk.read_instruments(ctx.subject))
+
+
+@command
+async def forget_instrument(ctx: Ctx, instrument_id: UUID) -> None:
+    """Forget a card of the caller and its keys. Refuses with NotFound."""
+    assert ctx.subject is not None
+    if not await store_desk.delete_instrument(instrument_id, ctx.subject):
+        raise NotFound("There is no such card of yours")

@@ -12,7 +12,7 @@ from doorbuster.domains.item.catalog.errors import (
     UnknownItem,
     UnknownMedia,
 )
-from doorbuster.domains.item.catalog.events import ItemChanged
+from doorbuster.domains.item.catalog.events import FACTS, ItemChanged
 from doorbuster.domains.item.catalog.models import (
     ImportedItem,
     ImportedOption,
@@ -38,6 +38,7 @@ from doorbuster.domains.item.catalog.service import (
 )
 
 __all__ = [
+    "FACTS",
     "DuplicateHandle",
     "DuplicateOption",
     "HandleTaken",

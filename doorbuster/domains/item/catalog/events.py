@@ -7,13 +7,13 @@ from uuid import UUID
 import msgspec
 
 from doorbuster.domains.item.catalog.models import Item, Status
-from doorbuster.engines import event_log
+from doorbuster.engines.event_log import Fact, FactType
 
 TOPIC = "item.catalog"
 
 
 class ItemChanged(msgspec.Struct, frozen=True):
-    """An item was made or replaced. Whoever needs the rest asks for the item by id. Version 1."""
+    """An item was made or replaced. Whoever needs the rest asks for the item by id."""
 
     item_id: UUID
     version: int
@@ -26,7 +26,11 @@ class ItemChanged(msgspec.Struct, frozen=True):
     """Active options only."""
 
 
-def fact(item: Item) -> event_log.Fact:
+ITEM_CHANGED = FactType(TOPIC, "ItemChanged", 1, ItemChanged)
+FACTS = (ITEM_CHANGED,)
+
+
+def fact(item: Item) -> Fact:
     """The item as it now stands, as a fact under its own key."""
     changed = ItemChanged(
         item_id=item.id,
@@ -38,11 +42,4 @@ def fact(item: Item) -> event_log.Fact:
         status=item.status,
         option_ids=tuple(option.id for option in item.options if option.active),
     )
-    return event_log.Fact(
-        topic=TOPIC,
-        key=str(item.id),
-        type="ItemChanged",
-        version=1,
-        aggregate_version=item.version,
-        payload=msgspec.json.encode(changed),
-    )
+    return ITEM_CHANGED.of(item.id, item.version, changed)

@@ -17,7 +17,7 @@ from doorbuster.domains.item.price.errors import (
     UnknownOption,
     UnknownPrice,
 )
-from doorbuster.domains.item.price.events import PriceChanged
+from doorbuster.domains.item.price.events import FACTS, PriceChanged
 from doorbuster.domains.item.price.models import (
     Ask,
     DealPrices,
@@ -45,6 +45,7 @@ from doorbuster.domains.item.price.service import (
 )
 
 __all__ = [
+    "FACTS",
     "Ask",
     "CurrencyMismatch",
     "DealClosed",

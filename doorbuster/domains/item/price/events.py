@@ -7,13 +7,13 @@ from uuid import UUID
 import msgspec
 
 from doorbuster.domains.item.price.models import ListPrice
-from doorbuster.engines import event_log
+from doorbuster.engines.event_log import Fact, FactType
 
 TOPIC = "item.price"
 
 
 class PriceChanged(msgspec.Struct, frozen=True):
-    """An option's list price or its sales changed; whoever needs today's price asks for it. Version 1."""
+    """An option's list price or its sales changed; whoever needs today's price asks for it."""
 
     option_id: UUID
     item_id: UUID
@@ -23,7 +23,11 @@ class PriceChanged(msgspec.Struct, frozen=True):
     compare_at_minor: int | None
 
 
-def fact(price: ListPrice) -> event_log.Fact:
+PRICE_CHANGED = FactType(TOPIC, "PriceChanged", 1, PriceChanged)
+FACTS = (PRICE_CHANGED,)
+
+
+def fact(price: ListPrice) -> Fact:
     """The list price as it now stands, as a fact under its option's key."""
     changed = PriceChanged(
         option_id=price.option_id,
@@ -33,11 +37,4 @@ def fact(price: ListPrice) -> event_log.Fact:
         list_minor=price.list_minor,
         compare_at_minor=price.compare_at_minor,
     )
-    return event_log.Fact(
-        topic=TOPIC,
-        key=str(price.option_id),
-        type="PriceChanged",
-        version=1,
-        aggregate_version=price.version,
-        payload=msgspec.json.encode(changed),
-    )
+    return PRICE_CHANGED.of(price.option_id, price.version, changed)

@@ -16,7 +16,7 @@ from doorbuster.domains.item.stock.errors import (
     UnknownOption,
     WrongItem,
 )
-from doorbuster.domains.item.stock.events import AllotmentChanged, StockChanged
+from doorbuster.domains.item.stock.events import FACTS, AllotmentChanged, StockChanged
 from doorbuster.domains.item.stock.models import (
     AllotmentLevel,
     Level,
@@ -43,7 +43,8 @@ from doorbuster.domains.item.stock.service import (
 )
 
 __all__ = [
-    "AllotmentChanged", "AllotmentLevel", "BelowReserved", "DealChanged", "DealClosed", "DealNotOpen", "HoldLost",
+    "FACTS", "AllotmentChanged", "AllotmentLevel", "BelowReserved", "DealChanged", "DealClosed", "DealNotOpen",
+    "HoldLost",
     "Level", "LimitExceeded", "Line", "Made", "NotInDeal", "OpenAllotment", "Reservation", "Reserve", "SetOnHand",
     "SoldOut", "StockChanged", "UnknownOption", "WrongItem", "abandon", "allotments", "claim", "extend", "level",
     "levels", "made_between", "open_allotment", "release", "reserve", "set_on_hand", "sweep",

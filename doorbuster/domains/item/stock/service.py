@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from uuid import UUID
 
@@ -29,8 +29,8 @@ from doorbuster.domains.item.stock.models import (
     SetOnHand,
 )
 from doorbuster.engines import event_log
-from doorbuster.platform import settings
-from doorbuster.platform.batching import Batcher
+from doorbuster.platform import settings, tracing
+from doorbuster.platform.batching import Batcher, cause_of
 from doorbuster.platform.calls import Ctx, command, query
 from doorbuster.platform.db import Conn
 from doorbuster.platform.errors import InvalidRequest, NotFound, Refusal
@@ -213,7 +213,7 @@ async def _run(operations: Sequence[Operation], *, all_or_none: bool = False) ->
                         raise _Refused(answer)
             if books.is_touched:
                 books.seal()
-                await store.write_books(conn, books, _facts(books))
+                await store.write_books(conn, books, _facts(books, _causes(operations, answers, books)))
         return answers
     except _Refused as refused:
         raise refused.refusal from None
@@ -269,13 +269,35 @@ async def _open_books(conn: Conn, operations: Sequence[Operation]) -> Books:
     return books
 
 
-def _facts(books: Books) -> list[event_log.Fact]:
+def _causes(operations: Sequence[Operation], answers: Sequence[Answer | Refusal], books: Books) -> dict[UUID, str]:
+    """Traceparent by item and deal: a fact tells of everything a batch did to one, and carries on the last request."""
+    causes: dict[UUID, str] = {}
+    for operation, answer in zip(operations, answers, strict=True) if tracing.is_on() else ():
+        if isinstance(answer, Refusal):
+            continue
+        match operation:
+            case SetOnHand():
+                touched = [operation.item_id]
+            case Reserve() | OpenAllotment():
+                touched = [books.options[line.option_id].item_id for line in operation.lines]
+            case CloseAllotment():
+                touched = [row.item_id for row in books.allotments.get(operation.deal_id, {}).values()]
+            case Claim() | Release() | Abandon() | Extend() | Expire():
+                row = books.reservations.get(operation.reservation_id)
+                touched = [] if row is None else [*row.item_ids, *([row.deal_id] if row.deal_id else [])]
+        if isinstance(operation, Reserve | OpenAllotment | CloseAllotment) and operation.deal_id is not None:
+            touched.append(operation.deal_id)
+        causes.update(dict.fromkeys(touched, cause_of(operation)))
+    return causes
+
+
+def _facts(books: Books, causes: Mapping[UUID, str]) -> list[event_log.Fact]:
     by_item: dict[UUID, list[Level]] = {}
     for option_id in books.touched_options:
         level_now = rules.level_of(option_id, books)
         by_item.setdefault(level_now.item_id, []).append(level_now)
     facts = [
-        events.stock_changed(item_id, books.items[item_id].version, tuple(options))
+        events.stock_changed(item_id, books.items[item_id].version, tuple(options), causes.get(item_id, ""))
         for item_id, options in by_item.items()
     ]
     for deal_id in books.touched_deals:
@@ -284,6 +306,12 @@ def _facts(books: Books) -> list[event_log.Fact]:
             AllotmentLevel(deal_id, row.option_id, row.quantity, row.remaining, row.reserved, row.sold) for row in rows
         )
         facts.append(
-            events.allotment_changed(deal_id, sum(row.version for row in rows), all(r.closed for r in rows), options)
+            events.allotment_changed(
+                deal_id,
+                sum(row.version for row in rows),
+                all(r.closed for r in rows),
+                options,
+                causes.get(deal_id, ""),
+            )
         )
     return facts

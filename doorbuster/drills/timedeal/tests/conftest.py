@@ -2,7 +2,6 @@
 
 import os
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -32,7 +31,7 @@ def postgres_dsn() -> Iterator[str]:
             give_up = time.monotonic() + START_WITHIN_S
             while "ready to accept connections" not in log.read_text():
                 if server.poll() is not None or time.monotonic() > give_up:
-                    sys.exit(f"PostgreSQL did not start:\n{log.read_text()}")
+                    raise RuntimeError(f"PostgreSQL did not start:\n{log.read_text()}")
                 time.sleep(0.05)
             yield f"postgresql://postgres@/postgres?host={folder}"
         finally:

@@ -23,7 +23,7 @@ from doorbuster.drills.timedeal.hot_item import Provider
 from doorbuster.drills.timedeal.shop import OVERRIDES, Evidence, Tellers, Wanted, judge, rush
 from doorbuster.drills.timedeal.shop_findings import KillReport, ShopReport
 from doorbuster.drills.timedeal.shop_marks import shop_marks
-from doorbuster.surfaces.cli import drills
+from doorbuster.surfaces.cli import drill_output, drills
 
 SMALL = Wanted(seed=4, shoppers=120, orders=1_600, options=4, chaos=True)
 
@@ -115,7 +115,7 @@ async def test_a_lost_acknowledged_order_is_found(shop: DrilledShop, evidence: E
 async def test_a_kill_without_traffic_fails_its_mark(shop: DrilledShop, evidence: Evidence) -> None:
     calm = KillReport("worker", "worker-1", 1, 0.5, 10, 0, 5, 5, 1.0)
     found = await books.audit(
-        shop.dsn,
+        shop.dsn_of,
         evidence.sale,
         told.read_answers(evidence.crowd, evidence.result),
         [],
@@ -191,7 +191,7 @@ def test_what_can_not_run_says_so_in_one_line(arguments: list[str], said: str) -
     app.command("other")(lambda: None)
     drills.register(app)
     result = CliRunner().invoke(app, ["timedeal", *arguments])
-    assert result.exit_code == drills.CANNOT_RUN
+    assert result.exit_code == drill_output.CANNOT_RUN
     assert said in result.stderr
 
 

@@ -69,12 +69,12 @@ def model_in(place: Path, **changes: object) -> edge.EdgeModel:
 
 
 @contextlib.asynccontextmanager
-async def open_shop(*, standby: bool = False) -> AsyncIterator[Shop]:
+async def open_shop(*, standby: bool = False, **more: object) -> AsyncIterator[Shop]:
     with tempfile.TemporaryDirectory(prefix="edge-") as name:
         directory = Path(name)
         first, second = str(directory / "w0.sock"), str(directory / "w1.sock")
-        changes = {"upstreams": (first,), "standby": (second,)} if standby else {}
-        model, book = model_in(directory, **changes), Book()
+        changes: dict[str, object] = {"upstreams": (first,), "standby": (second,)} if standby else {}
+        model, book = model_in(directory, **changes, **more), Book()
         workers = tuple(Worker(Path(path), book) for path in (*model.upstreams, *model.standby))
         for worker in workers:
             await worker.start()

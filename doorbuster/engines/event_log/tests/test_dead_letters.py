@@ -8,7 +8,6 @@ from contextlib import suppress
 import asyncpg
 import pytest
 
-from doorbuster.engines import event_log
 from doorbuster.engines.event_log import Event, Subscription, dead_letters
 from doorbuster.engines.event_log.tests import consumer_process
 from doorbuster.engines.event_log.tests.history import (
@@ -51,26 +50,26 @@ async def test_a_poison_event_parks_its_key_in_order_and_a_requeue_goes_on_in_or
         return await numbers(log, "4") == [1, 2, 3, 4]
 
     async def given_up() -> bool:
-        letters = await event_log.list_dead_letters("test.sub")
+        letters = await dead_letters.list_dead_letters("test.sub")
         return [letter.tries for letter in letters] == [3, 0, 0] and not any(letter.retry_at for letter in letters)
 
     await until(others_done, within_s=2)
     await until(given_up)
-    letters = await event_log.list_dead_letters("test.sub")
+    letters = await dead_letters.list_dead_letters("test.sub")
     assert [letter.key for letter in letters] == ["3", "3", "3"]
     assert letters[0].error == f"{error.__name__}: cannot stomach this one"
     assert await numbers(log, "3") == [1]
 
     allergic.cured = True
     await count_up("3")
-    assert await event_log.requeue("test.sub", "test.pub", "3") >= 3
+    assert await dead_letters.requeue("test.sub", "test.pub", "3") >= 3
     await count_up("3")
 
     async def in_order() -> bool:
         return await numbers(log, "3") == [1, 2, 3, 4, 5, 6]
 
     await until(in_order, within_s=5)
-    assert await event_log.list_dead_letters("test.sub") == []
+    assert await dead_letters.list_dead_letters("test.sub") == []
     await reader.stop()
 
 
@@ -81,7 +80,7 @@ async def test_a_passing_failure_is_tried_again_by_itself(log: Log) -> None:
         await count_up("3")
 
     async def set_aside() -> bool:
-        return len(await event_log.list_dead_letters("test.sub")) == 2
+        return len(await dead_letters.list_dead_letters("test.sub")) == 2
 
     async def all_of_it() -> bool:
         return await numbers(log, "3") == [1, 2, 3]
@@ -110,4 +109,4 @@ async def test_a_handler_that_swallows_an_error_of_postgresql_parks_only_that_ke
     await until(other_done, within_s=3)
     await reader.stop()
     assert await numbers(log, "3") == []
-    assert [letter.key for letter in await event_log.list_dead_letters("test.sub")] == ["3"]
+    assert [letter.key for letter in await dead_letters.list_dead_letters("test.sub")] == ["3"]

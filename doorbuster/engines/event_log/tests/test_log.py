@@ -132,7 +132,7 @@ async def test_a_consumer_goes_on_after_all_its_connections_were_cut_in_the_midd
     reader = await log.reader(lease_s=0.6)
     cut = (
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
-        " WHERE datname = current_database() AND usename LIKE '%_sub'"
+        " WHERE datname = current_database() AND (usename LIKE '%_sub' OR usename LIKE '%_ear')"
     )
     writing = asyncio.create_task(write_busily(1_200, seed=13))
     ended = 0

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from doorbuster.engines import event_log
-from doorbuster.engines.event_log import consume
+from doorbuster.engines.event_log import consume, cursors
 from doorbuster.engines.event_log.tests.history import (
     Log,
     all_handled,
@@ -16,6 +16,7 @@ from doorbuster.engines.event_log.tests.history import (
     until,
     write_busily,
 )
+from doorbuster.platform import db
 
 
 async def owned(log: Log) -> list[int]:
@@ -59,3 +60,17 @@ async def test_a_nudge_wakes_the_consumers_of_that_source(log: Log, monkeypatch:
     event_log.nudge("test.pub")
     await until(lambda: all_handled(log), within_s=1)
     await reader.stop()
+
+
+async def test_two_workers_that_both_stood_still_for_too_long_do_not_wait_for_each_other(log: Log) -> None:
+    await log.admin.execute(
+        "INSERT INTO sub.event_member (source, worker, seen_until, holds)"
+        " SELECT 'test.pub', worker, now() - interval '1 s', 0 FROM unnest(ARRAY['one', 'other']) AS worker"
+    )
+    async with log.admin.transaction():
+        await log.admin.execute("UPDATE sub.event_member SET seen_until = now() + interval '5 s' WHERE worker = 'one'")
+        # Each would remove the other, who has not been heard of; but this one is just saying that it lives.
+        async with asyncio.timeout(2), db.of("test.sub").transaction() as other:
+            await cursors.lease(other, "test.pub", "other", 5.0, {})
+    rows = await log.admin.fetch("SELECT worker FROM sub.event_member ORDER BY worker")
+    assert [row[0] for row in rows] == ["one", "other"]

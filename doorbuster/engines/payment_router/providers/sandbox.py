@@ -2,16 +2,33 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import re
 from urllib.parse import urlencode
 
 import msgspec
 
-from doorbuster.engines.payment_router.outcome import ChargeOrder, HttpAnswer, HttpCall, Outcome, RefundOrder, Result
-
-NAME = "sandbox"
-INQUIRY_HORIZON_S = 20.0
-"""So long after an attempt began, "no such charge" is final: the sandbox captures on receipt or never."""
+from doorbuster.engines.payment_router.outcome import (
+    NOT_FOUND_YET,
+    ChargeOrder,
+    HttpAnswer,
+    HttpCall,
+    Outcome,
+    RefundOrder,
+    Result,
+)
+from doorbuster.engines.payment_router.provider import (
+    AmountLimit,
+    Capability,
+    Flow,
+    Idempotency,
+    Login,
+    Method,
+    Timeouts,
+)
+from doorbuster.engines.payment_router.providers.sandbox_settlement import read_settlement as read_settlement
+from doorbuster.engines.payment_router.providers.sandbox_settlement import settlement_call as settlement_call
+from doorbuster.platform import money
 
 _DECLINES = frozenset({"card_declined", "insufficient_funds", "expired_card"})
 _NOT_EXECUTED_CODES = frozenset({
@@ -21,6 +38,22 @@ _NOT_EXECUTED_CODES = frozenset({
 _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 """All that the decoder raises for bytes that are not the JSON we expect; nesting without end is the last one."""
 _ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
+
+CAPABILITY = Capability(
+    name="sandbox",
+    flows=frozenset({Flow.CHARGE, Flow.INQUIRY, Flow.REFUND, Flow.SETTLEMENT}),
+    methods=frozenset({Method.CARD}),
+    amounts=tuple(AmountLimit(currency, 1, money.MAX_MINOR) for currency in money.currencies()),
+    timeouts=Timeouts(connect_s=3, answer_s=10),
+    instrument_prefix="tok_",
+    partial_refund=True,
+    inquiry_by_reference=True,
+    # It keeps keys in its ledger for good; a year stands for that.
+    idempotency=Idempotency(retention_s=31_536_000, scope="account", max_length=255),
+    # It captures on receipt or never, so "no such charge" is soon final.
+    not_found_horizon_s=20.0,
+    retryable_declines=frozenset({"card_declined"}),
+)
 
 
 class _Charge(msgspec.Struct):
@@ -53,7 +86,17 @@ class _ErrorBody(msgspec.Struct):
     error: _Error
 
 
-def charge_call(order: ChargeOrder, secret: str) -> HttpCall:
+def wire_reference(reference: str) -> str:
+    """The sandbox takes ours as it is."""
+    return reference
+
+
+def our_reference(wire_id: str) -> str:
+    """The same."""
+    return wire_id
+
+
+def charge_call(order: ChargeOrder, login: Login, now: dt.datetime) -> HttpCall:
     """The request that takes the money."""
     body = {
         "reference": order.reference,
@@ -61,7 +104,7 @@ def charge_call(order: ChargeOrder, secret: str) -> HttpCall:
         "currency": order.currency,
         "instrument": order.instrument,
     }
-    return HttpCall("POST", "/v1/charges", _headers(secret, order.idempotency_key), msgspec.json.encode(body))
+    return HttpCall("POST", "/v1/charges", _headers(login, order.idempotency_key), msgspec.json.encode(body))
 
 
 def read_charge(order: ChargeOrder, answer: HttpAnswer) -> Result:
@@ -79,10 +122,10 @@ def read_charge(order: ChargeOrder, answer: HttpAnswer) -> Result:
     return Result(Outcome.UNKNOWN, code=error.code)
 
 
-def inquiry_call(order: ChargeOrder, secret: str) -> HttpCall:
+def inquiry_call(order: ChargeOrder, login: Login, now: dt.datetime) -> HttpCall:
     """Ask what became of an attempt, by our own reference."""
     path = "/v1/charges?" + urlencode({"reference": order.reference})
-    return HttpCall("GET", path, _headers(secret))
+    return HttpCall("GET", path, _headers(login))
 
 
 def read_inquiry(order: ChargeOrder, answer: HttpAnswer, *, age_s: float) -> Result:
@@ -100,15 +143,16 @@ def read_inquiry(order: ChargeOrder, answer: HttpAnswer, *, age_s: float) -> Res
         for result in results:
             if result.outcome is wanted:
                 return result
-    if age_s < INQUIRY_HORIZON_S:
-        return Result(Outcome.UNKNOWN, code="not_found_yet")
+    assert CAPABILITY.not_found_horizon_s is not None
+    if age_s < CAPABILITY.not_found_horizon_s:
+        return Result(Outcome.UNKNOWN, code=NOT_FOUND_YET)
     return Result(Outcome.NOT_EXECUTED, code="not_found")
 
 
-def refund_call(order: RefundOrder, secret: str) -> HttpCall:
+def refund_call(order: RefundOrder, login: Login, now: dt.datetime) -> HttpCall:
     """The request that gives money back; the same key again replays the first answer."""
     body = {"charge_id": order.provider_charge_id, "amount_minor": order.amount_minor, "reference": order.reference}
-    return HttpCall("POST", "/v1/refunds", _headers(secret, order.idempotency_key), msgspec.json.encode(body))
+    return HttpCall("POST", "/v1/refunds", _headers(login, order.idempotency_key), msgspec.json.encode(body))
 
 
 def read_refund(order: RefundOrder, answer: HttpAnswer) -> Result:
@@ -143,6 +187,6 @@ def _from_charge(order: ChargeOrder, charge: _Charge) -> Result:
     return Result(Outcome.UNKNOWN, provider_id=charge.id, code=charge.status)
 
 
-def _headers(secret: str, key: str = "") -> dict[str, str]:
-    headers = {"authorization": f"Bearer {secret}", "content-type": "application/json"}
+def _headers(login: Login, key: str = "") -> dict[str, str]:
+    headers = {"authorization": f"Bearer {login.secret.reveal()}", "content-type": "application/json"}
     return headers | {"idempotency-key": key} if key else headers

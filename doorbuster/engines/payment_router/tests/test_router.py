@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from doorbuster.engines import payment_router
-from doorbuster.engines.payment_router import ChargeOrder, Outcome, RefundOrder, router
+from doorbuster.engines.payment_router import ChargeOrder, Outcome, RefundOrder, lines
 from doorbuster.platform import settings
 from doorbuster.platform.settings import ProviderLogin, Settings
 
@@ -75,7 +75,7 @@ async def silent(_: asyncio.StreamReader, __: asyncio.StreamWriter) -> None:
         pytest.param(answering(), Outcome.UNKNOWN, id="reset"),
         pytest.param(silent, Outcome.UNKNOWN, id="silent"),
         pytest.param(answering(b"SSH-2.0-hello\r\n"), Outcome.UNKNOWN, id="not http"),
-        pytest.param(answering(http(b"x" * (router.MAX_ANSWER + 1))), Outcome.UNKNOWN, id="too large"),
+        pytest.param(answering(http(b"x" * (lines.MAX_ANSWER + 1))), Outcome.UNKNOWN, id="too large"),
         pytest.param(answering(http(b"[" * 100_000)), Outcome.UNKNOWN, id="nested"),
         pytest.param(answering(http(b"", b"302 Found")), Outcome.UNKNOWN, id="elsewhere"),
         pytest.param(answering(http(CHARGE, b"500 Oops")), Outcome.UNKNOWN, id="server error"),
@@ -96,6 +96,37 @@ async def test_a_connection_that_was_never_made_was_not_sent(shop: Settings, tmp
         assert (await payment_router.refund(refund)).outcome is Outcome.NOT_SENT
 
 
+async def test_a_silent_provider_whose_lines_are_all_taken_holds_nobody_else_up(shop: Settings, tmp_path: Path) -> None:
+    async def hold(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()  # until the caller gives up
+        writer.close()
+
+    quiet = await asyncio.start_server(hold, "127.0.0.1", 0, backlog=1_024)
+    async with provider(shop, tmp_path, answering(http(CHARGE))):
+        good = settings.current().providers["sandbox"]
+        port = quiet.sockets[0].getsockname()[1]
+        slow = ProviderLogin(f"http://127.0.0.1:{port}", good.secret_file, kind="sandbox")
+        accounts = {"sandbox": good, "slow": slow}
+        settings.use(msgspec.structs.replace(settings.current(), providers=accounts, payment_timeout_s=4.0))
+        stuck = [
+            asyncio.create_task(payment_router.charge(msgspec.structs.replace(ORDER, provider="slow")))
+            for _ in range(lines.MOST_LINES + 20)
+        ]
+        await asyncio.sleep(0.5)
+        async with asyncio.timeout(1.0):
+            assert (await payment_router.charge(ORDER)).outcome is Outcome.SUCCEEDED
+        outcomes = [(await one).outcome for one in stuck]
+        # Who waited for a line in vain has sent nothing, and may go elsewhere.
+        assert outcomes.count(Outcome.NOT_SENT) == 20 and outcomes.count(Outcome.UNKNOWN) == lines.MOST_LINES
+    quiet.close()
+
+
+async def test_what_is_closed_forgets_how_it_was_known(shop: Settings, tmp_path: Path) -> None:
+    async with provider(shop, tmp_path, answering(http(CHARGE))):
+        assert lines.login("sandbox").secret.reveal() == "s"
+    assert lines.login("sandbox").secret.reveal() == Path(shop.providers["sandbox"].secret_file).read_text()
+
+
 async def test_a_providers_words_are_cut_to_what_our_records_take(shop: Settings, tmp_path: Path) -> None:
     body = msgspec.json.encode({"error": {"type": "api_error", "code": "no\x00\n" + "é" * 10 + "x" * 500}})
     async with provider(shop, tmp_path, answering(http(body, b"500 Oops"))):
@@ -105,5 +136,4 @@ async def test_a_providers_words_are_cut_to_what_our_records_take(shop: Settings
 
 
 async def test_the_horizon_outlasts_the_timeout_and_the_inquiries(shop: Settings) -> None:
-    assert payment_router.choose() == "sandbox"
-    assert payment_router.horizon_s("sandbox") > shop.payment_timeout_s + 20
+    assert payment_router.horizon_s() > shop.payment_timeout_s + 20

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from doorbuster.simulators.sandbox.faults import Dice, Faults
+from doorbuster.simulators.host.faults import CommonFaults, Dice
 
 if TYPE_CHECKING:
     from doorbuster.simulators.sandbox.tests.conftest import Sandbox, Start
@@ -97,11 +97,11 @@ def test_rates_are_shares_and_the_seed_repeats_them(sandbox: "Sandbox") -> None:
 
 
 def test_the_rates_of_one_group_are_disjoint_shares() -> None:
-    dice = Dice(Faults(reset_before_rate=0.5, error_rate=0.25, timeout_after_capture_rate=0.25, seed=1))
+    dice = Dice(CommonFaults(reset_before_rate=0.5, error_rate=0.25, timeout_after_capture_rate=0.25, seed=1))
     before = Counter(dice.before() for _ in range(4000))
     assert abs(before["reset"] - 2000) < 120
     assert abs(before["error"] - 1000) < 100
-    assert abs(Counter(dice.after() for _ in range(4000))["timeout"] - 1000) < 100
+    assert abs(Counter(dice.after_capture() for _ in range(4000))["timeout"] - 1000) < 100
 
 
 def test_latency_delays_every_answer_of_v1_but_the_ledger(sandbox: "Sandbox") -> None:

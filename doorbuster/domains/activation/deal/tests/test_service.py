@@ -126,11 +126,10 @@ async def test_a_deal_left_half_made_is_finished_by_the_sweeper(
     connection = await asyncpg.connect(postgres.dsn(database="doorbuster"))
     await connection.execute("UPDATE deal.deals SET step_deadline = now() WHERE id = $1", deal_id)
     await connection.close()
-    for _ in range(50):
-        await deal.sweep(SYSTEM, 100)
-        if (row := await store.read(deal_id)) is not None and row.phase == "ready":
-            break
-        await asyncio.sleep(0.02)
+    async with asyncio.timeout(20):
+        while (row := await store.read(deal_id)) is None or row.phase != "ready":
+            await deal.sweep(SYSTEM, 100)
+            await asyncio.sleep(0.02)
     shown = await deal.get_deal(SYSTEM, deal_id)
     assert (shown.state, shown.options[0].remaining) == ("open", 4)
 

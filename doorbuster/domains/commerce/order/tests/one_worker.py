@@ -14,6 +14,7 @@ from typing import Any
 from uuid import UUID
 
 import msgspec
+import structlog
 
 from doorbuster.domains.commerce import order, payment
 from doorbuster.domains.commerce.order import journal
@@ -93,6 +94,8 @@ async def main(task: Task) -> None:
 
 if __name__ == "__main__":
     here = msgspec.json.decode(sys.argv[1], type=Task)
+    # Standard output is for the answers alone: whatever is logged meanwhile must not be taken for one.
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
     sys.stdout.write("ready\n")
     sys.stdout.flush()
     sys.stdin.readline()  # all processes begin together

@@ -57,8 +57,8 @@ class OrderMachine(RuleBasedStateMachine):
         before, state = self.row, rules.decide(self.row, event, payment_id, self.now)
         if state is None:
             return
-        assert before.state not in rules.AT_REST or (before.state, event) == ("paid", "cancel")
-        if event in ("captured", "declined", "failed", "unknown"):
+        assert before.state not in rules.AT_REST or (before.state, event) in (("paid", "cancel"), ("paid", "waiting"))
+        if event in ("captured", "declined", "failed", "unknown", "waiting"):
             assert payment_id == before.payment_id, "a payment that is not the order's latest moved it"
         if event == "pay":
             assert self.now < before.pay_by
@@ -68,6 +68,9 @@ class OrderMachine(RuleBasedStateMachine):
             assert self.now >= before.pay_by
         self.captured |= event == "captured"
         self.claimed |= event == "claimed"
+        if event == "waiting":
+            # Also after "captured" and "claimed": the bank took the transfer back.
+            self.captured = self.claimed = False
         self.row = msgspec.structs.replace(
             before, state=state, event=event, version=before.version + 1,
             payment_id=payment_id if event == "pay" else before.payment_id,
@@ -106,8 +109,8 @@ def test_every_state_reaches_an_end(state: str) -> None:
     assert reached & rules.AT_REST
 
 
-def test_nothing_leaves_an_end_but_the_cancelling_of_what_was_paid() -> None:
-    assert [key for key in rules.NEXT if key[0] in rules.AT_REST] == [("paid", "cancel")]
+def test_nothing_leaves_an_end_but_what_was_paid_when_it_is_cancelled_or_its_transfer_is_taken_back() -> None:
+    assert {key for key in rules.NEXT if key[0] in rules.AT_REST} == {("paid", "cancel"), ("paid", "waiting")}
 
 
 def test_whatever_moves_by_itself_has_patience_and_a_deadline() -> None:

@@ -11,9 +11,16 @@ from doorbuster.engines.payment_router import Outcome
 
 
 def test_a_settled_attempt_moves_only_when_money_turns_up_late() -> None:
-    settled = {before for before, _ in rules.ATTEMPT_NEXT} - rules.LIVE_ATTEMPT
+    settled = {before for before, _ in rules.ATTEMPT_NEXT} - rules.LIVE_ATTEMPT - rules.IN_WINDOW
     moves = {(before, outcome, after) for (before, outcome), after in rules.ATTEMPT_NEXT.items() if before in settled}
     assert moves == {(before, Outcome.SUCCEEDED, "late_success") for before in ("not_executed", "declined", "not_sent")}
+
+
+@pytest.mark.parametrize("state", sorted(rules.IN_WINDOW))
+def test_a_window_that_was_not_confirmed_is_moved_by_what_is_certain_and_nothing_else(state: str) -> None:
+    for outcome in Outcome:
+        certain = outcome not in (Outcome.UNKNOWN, Outcome.PENDING)
+        assert rules.ATTEMPT_NEXT.get((state, outcome)) == (outcome.value if certain else None)
 
 
 @pytest.mark.parametrize("state", sorted(rules.LIVE_ATTEMPT))

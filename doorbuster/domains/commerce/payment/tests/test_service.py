@@ -12,10 +12,11 @@ import msgspec
 import pytest
 
 from doorbuster.domains.commerce import payment
-from doorbuster.domains.commerce.payment import service, store
+from doorbuster.domains.commerce.payment import refunding, settling, store
 from doorbuster.engines import payment_router
 from doorbuster.engines.embedded import PostgresServer
-from doorbuster.engines.payment_router import Outcome, Result
+from doorbuster.engines.payment_router import Outcome, PaymentFacts, Result
+from doorbuster.engines.payment_router.routing import Decision
 from doorbuster.platform import ids
 from doorbuster.platform.calls import SYSTEM
 from doorbuster.platform.errors import IdempotencyKeyReused, NotFound, Unavailable
@@ -97,11 +98,11 @@ async def test_a_late_success_of_a_payment_that_failed_is_refunded(sandbox: Any,
     wish = charge("tok_timeout_after_capture")
     assert (await payment.charge(SYSTEM, wish)).state == "unknown"
     (taken,) = await sandbox.charges(f"{wish.payment_id}.1")
-    settler = service._settler()
-    failed = await settler.submit(service._Known(wish.payment_id, Result(Outcome.NOT_EXECUTED, code="not_found")))
+    settler = settling.settler()
+    failed, _ = await settler.submit(settling.Known(wish.payment_id, 1, Result(Outcome.NOT_EXECUTED, code="not_found")))
     assert failed.state == "failed"
     for _ in range(2):
-        await settler.submit(service._Known(wish.payment_id, Result(Outcome.SUCCEEDED, taken["id"])))
+        await settler.submit(settling.Known(wish.payment_id, 1, Result(Outcome.SUCCEEDED, taken["id"])))
     for _ in range(3):
         await payment.resolve(SYSTEM, 100)
     (taken,) = await sandbox.charges(f"{wish.payment_id}.1")
@@ -150,10 +151,10 @@ async def test_a_refund_that_the_provider_refuses_is_asked_for_again_under_a_new
     body = {"charge_id": taken["id"], "amount_minor": 700, "reference": "by-hand"}
     async with httpx.AsyncClient() as client:
         assert (await client.post(f"{sandbox.url}/v1/refunds", json=body, headers=headers)).status_code == 200
-    refused = service.REFUSED.labels("sandbox")._value.get()
+    refused = refunding.REFUSED.labels("sandbox")._value.get()
     for tries in (1, 2):
         assert (await payment.give_back(SYSTEM, wish.payment_id, "test")).state == "refunding"
-        assert service.REFUSED.labels("sandbox")._value.get() == refused + tries
+        assert refunding.REFUSED.labels("sandbox")._value.get() == refused + tries
         row = await store.DB.fetchrow(
             "SELECT state, refusals, code, next_try_at > now() + interval '55 minutes' FROM refund"
             " WHERE payment_id = $1",
@@ -170,15 +171,16 @@ async def test_payments_of_the_same_orders_begun_crosswise_at_once_do_not_deadlo
         orders = sorted(ids.uuid7() for _ in range(8))
         rising, falling = (sorted(ids.uuid7() for _ in orders) for _ in range(2))
 
-        def wishes(payments: list[UUID], of: list[UUID]) -> list[tuple[payment.Charge, UUID]]:
+        def wishes(payments: list[UUID], of: list[UUID]) -> list[tuple[payment.Charge, UUID, Decision, bool]]:
             one = charge()
+            decision = Decision(PaymentFacts(one.payment_id, "card", "USD", 700), 0, "otherwise", (), {}, "sandbox")
             return [
-                (msgspec.structs.replace(one, payment_id=key, order_id=order_id), ids.uuid7())
+                (msgspec.structs.replace(one, payment_id=key, order_id=order_id), ids.uuid7(), decision, True)
                 for key, order_id in zip(payments, of, strict=True)
             ]
 
         first, second = await asyncio.gather(
-            store.start(wishes(rising, orders), "sandbox", 60),
-            store.start(wishes(falling, orders[::-1]), "sandbox", 60),
+            store.start(wishes(rising, orders), 60),
+            store.start(wishes(falling, orders[::-1]), 60),
         )
         assert len(first) + len(second) == len(orders), "each order has one live payment"

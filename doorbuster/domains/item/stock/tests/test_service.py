@@ -107,16 +107,17 @@ def contended(shop: Settings, tmp_path: Path) -> Path:
 
 
 async def test_two_processes_sell_exactly_what_there_is(contended: Path) -> None:
-    options = await stocked(60, 60, 60)
+    # Of each option a process wants about 280 units: neither can have all 330, and both want more than there are.
+    options = await stocked(340, 340, 340)
     # Existing reservations, and what they hold must not be sold again.
     await stock.reserve(SYSTEM, wish(*((option, 10) for option in options), hold=600))
-    plans = [Plan(list(options), [ids.uuid7() for _ in range(200)], seed, most_per_line=2) for seed in (1, 2)]
+    plans = [Plan(list(options), [ids.uuid7() for _ in range(280)], seed, most_per_line=2) for seed in (1, 2)]
     tallies = await processes(plans, contended)
     sold: collections.Counter[str] = collections.Counter()
     for tally in tallies:
-        assert set(tally.answers) == {"held", "sold_out"}
-        assert tally.answers["held"] > 0, "one process got everything: they did not run at the same time"
+        assert tally.answers["held"] > 0
         sold.update(tally.units)
+    assert {kind for tally in tallies for kind in tally.answers} == {"held", "sold_out"}
     for level in await stock.levels(SYSTEM, options):
         assert level.reserved == sold[str(level.option_id)] + 10
         assert level.available <= 1, "units were left although somebody wanted them"
@@ -130,8 +131,8 @@ async def test_limits_hold_across_orders_and_processes(contended: Path) -> None:
     tallies = await processes(plans, contended)
     together: collections.Counter[str] = collections.Counter()
     for tally in tallies:
-        assert set(tally.answers) == {"held", "limit_exceeded"}
         together.update(tally.by_customer)
+    assert {kind for tally in tallies for kind in tally.answers} == {"held", "limit_exceeded"}
     assert set(together.values()) == {3}, "everybody came often enough to get the limit, and nobody got more"
 
 
