@@ -14,6 +14,9 @@ from doorbuster.engines import event_log
 from doorbuster.platform.db import Conn
 
 _REFUND = "id, payment_id, amount_minor, currency, state, reason, code, created_at, settled_at"
+_HEAD_START_S = 2.0
+_DUE = "next_try_at <= now() AND $2::uuid IS NULL"
+_DUE_OF_PAYMENT = "payment_id = $2 AND (next_try_at <= now() OR tries = 0)"
 _MATTER = "id, kind, payment_id, number, refund_id, provider, code, opened_at, closed_at, closed_by, note"
 
 
@@ -27,15 +30,17 @@ async def insert_refund(
     is_late: bool,
 ) -> None:
     """Money of an attempt that is owed back; the payment is locked. What is the payment's own counts against its limit,
-    which the table holds."""
+    which the table holds, and whoever asked for it has a head start on the sweeper: it sends at once and can answer."""
     await conn.execute(
         "WITH owed AS (INSERT INTO refund (id, payment_id, provider, provider_id, amount_minor, currency, reason,"
-        " state, is_late, charge_reference, charged_minor)"
-        " VALUES ($1, $2, $3, $4, $5, $6, $7, 'sending', $8, $9, $10) ON CONFLICT DO NOTHING RETURNING payment_id)"
+        " state, is_late, charge_reference, charged_minor, next_try_at)"
+        " VALUES ($1, $2, $3, $4, $5, $6, $7, 'sending', $8, $9, $10, clock_timestamp()"
+        "  + CASE WHEN $8 THEN interval '0' ELSE make_interval(secs => $11) END)"
+        " ON CONFLICT DO NOTHING RETURNING payment_id)"
         " UPDATE payment SET returning_minor = returning_minor + $5"
         " WHERE NOT $8 AND id = (SELECT payment_id FROM owed)",
         refund_id, attempt["payment_id"], attempt["provider"], provider_id, amount_minor, attempt["currency"], reason,
-        is_late, attempt["reference"], attempt["amount_minor"],
+        is_late, attempt["reference"], attempt["amount_minor"], _HEAD_START_S,
     )  # fmt: skip
 
 
@@ -64,16 +69,16 @@ async def read_refund_to_settle(refund_id: UUID) -> asyncpg.Record:
 
 
 async def take_refunds_to_send(limit: int, payment_id: UUID | None = None) -> list[asyncpg.Record]:
-    """Refunds whose try is due (or the one of a payment that is first, now), each pushed on so that one process at a
-    time sends. Of each payment the oldest goes first: what has gone back before must be known.
+    """Refunds whose try is due (of one payment: also what nobody has tried yet), each pushed on so that one process at
+    a time sends. Of each payment the oldest goes first: what has gone back before must be known.
 
     One that is not open will be sent, so it is open from now on; `is_open` says whether it was before."""
     return await DB.fetch(
         "UPDATE refund SET tries = tries + 1, next_try_at = clock_timestamp()"
         " + make_interval(secs => 15 + least(60, 2 ^ least(tries, 10))),"
         " is_open = true, sent_at = CASE WHEN due.was_open THEN sent_at ELSE clock_timestamp() END"
-        " FROM (SELECT id AS due_id, is_open AS was_open FROM refund r WHERE state = 'sending' AND next_try_at <= now()"
-        "   AND ($2::uuid IS NULL OR payment_id = $2)"
+        " FROM (SELECT id AS due_id, is_open AS was_open FROM refund r WHERE state = 'sending'"
+        f"   AND {_DUE if payment_id is None else _DUE_OF_PAYMENT}"
         "   AND NOT EXISTS (SELECT FROM refund o WHERE o.payment_id = r.payment_id AND o.provider_id = r.provider_id"
         "     AND o.state = 'sending' AND (o.created_at, o.id) < (r.created_at, r.id))"
         "   ORDER BY next_try_at LIMIT $1 FOR UPDATE SKIP LOCKED) due WHERE id = due.due_id"

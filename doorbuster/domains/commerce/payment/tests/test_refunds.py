@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from doorbuster.domains.commerce import payment
-from doorbuster.domains.commerce.payment import errors, store
+from doorbuster.domains.commerce.payment import errors, refunding, store
 from doorbuster.domains.commerce.payment.models import RefundWish
 from doorbuster.platform import ids
 from doorbuster.platform.calls import SYSTEM, Ctx
@@ -114,6 +114,22 @@ async def test_a_part_and_then_all_of_the_rest(sandbox: Any) -> None:
     for _ in range(2):
         assert (await payment.give_back(SYSTEM, wish.payment_id, "cancelled")).state == "refunded"
     assert await given_back(sandbox, wish) == 700
+
+
+async def test_who_asked_sends_before_the_sweeper_and_the_sweeper_sends_for_who_was_killed(sandbox: Any) -> None:
+    asked, left = await paid(), await paid()
+    for wish in (asked, left):
+        assert await refunding.owe_all(wish.payment_id, "cancelled")
+    await payment.resolve(SYSTEM, 100)
+    assert await given_back(sandbox, asked) == 0, "whoever asked could not answer that it is done"
+    await refunding.send_of(asked.payment_id)
+    found = await payment.find(SYSTEM, asked.payment_id)
+    assert found is not None and found.state == "refunded"
+
+    async with asyncio.timeout(15):
+        while await given_back(sandbox, left) == 0:
+            await payment.resolve(SYSTEM, 100)
+            await asyncio.sleep(0.1)
 
 
 async def test_an_answer_that_was_lost_is_asked_for_again_and_pays_once(sandbox: Any) -> None:
