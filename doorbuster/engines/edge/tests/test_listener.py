@@ -93,7 +93,7 @@ async def test_a_new_certificate_is_shown_without_a_restart(own_shop: Shop) -> N
     certificate, key = make_certificate(own_shop.directory, "second")
     model = msgspec.structs.replace(own_shop.model, certificate_path=certificate, key_path=key)
     assert edge.write(edge.render(model), own_shop.directory) == ("sds.json",)
-    async with asyncio.timeout(3):
+    async with asyncio.timeout(10):
         while await _certificate(own_shop.port) == before:
             await asyncio.sleep(0.02)
 

@@ -210,7 +210,7 @@ async def test_a_sweeper_that_stops_lets_another_begin_at_once(books: Books) -> 
     async def went_on() -> bool:
         return bool(second.calls)
 
-    await until(went_on, within_s=2)
+    await until(went_on, within_s=10)
     calls = len(first.calls)
     await asyncio.sleep(0.3)
     assert len(first.calls) == calls

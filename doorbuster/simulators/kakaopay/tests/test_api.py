@@ -289,7 +289,7 @@ def test_money_taken_before_a_kill_9_is_still_taken_after_it(own: "Kakao") -> No
     bought = own.bought(12_345)
     own.faults(timeout_after_capture_rate=1, hold_ms=60_000)
     with pytest.raises(OSError):
-        own.approve(bought, timeout_s=0.5)
+        own.approve(bought, timeout_s=2)
     own.kill_and_restart()
     assert own.order(bought)["status"] == "SUCCESS_PAYMENT"
     assert own.approve(bought).json["error_code"] == -702

@@ -115,15 +115,16 @@ def test_latency_delays_every_answer_of_v1_but_the_ledger(sandbox: "Sandbox") ->
     began = time.monotonic()
     assert sandbox.charge("k2").status == 200
     assert time.monotonic() - began >= 0.14
+    sandbox.faults(latency_ms=5_000)
     began = time.monotonic()
     sandbox.summary()
-    assert time.monotonic() - began < 0.14
+    assert time.monotonic() - began < 4
 
 
 def test_the_slow_instrument_is_captured_after_two_seconds(sandbox: "Sandbox") -> None:
     began = time.monotonic()
     assert sandbox.charge("k1", instrument="tok_slow").json["status"] == "captured"
-    assert 1.9 < time.monotonic() - began < 3
+    assert 1.9 < time.monotonic() - began < 6
 
 
 def test_down_closes_everything_but_admin_and_the_ledger(start: "Start") -> None:

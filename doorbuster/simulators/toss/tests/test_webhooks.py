@@ -104,6 +104,7 @@ def test_time_ends_what_nobody_confirms_and_the_clock_survives_a_kill_9(own: "To
     assert (own.look(opened)["status"], own.look(waiting)["status"]) == ("READY", "EXPIRED")
     answer = own.confirm(waiting)
     assert (answer.status, answer.json["code"]) == (404, "NOT_FOUND_PAYMENT_SESSION")
+    own.settled_webhooks()
     own.kill_and_restart()
     own.advance(20 * MINUTE_MS)
     shown = own.look(opened)
